@@ -1,0 +1,5 @@
+"""`python -m energy_patch` is the command line."""
+
+from energy_patch.cli import main
+
+main()

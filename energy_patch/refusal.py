@@ -1,0 +1,17 @@
+"""The one way to say no: a reason that scripts can test, and a sentence that a person can act on."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+Reason = Literal["not-found", "ambiguous", "unsupported", "conflict", "drifted", "unreadable", "unwritable"]
+
+
+class Refusal(Exception):
+    """Nothing was written. `message` says what was seen and what to do; `line` is 1-based."""
+
+    def __init__(self, reason: Reason, message: str, *, line: int | None = None) -> None:
+        super().__init__(message)
+        self.reason: Reason = reason
+        self.message = message
+        self.line = line

@@ -2,12 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 
-from energy_patch.edits import Edit
-from energy_patch.source import Source
+from energy_patch.edits import Edit, apply_edits, invert_edits
+from energy_patch.facts import (
+    ORIGINAL_LOSS,
+    ORIGINAL_PARAMETERS,
+    ORIGINAL_TAU,
+    Argument,
+    Call,
+    Caller,
+    ConfigField,
+    Facts,
+    Function,
+    Problem,
+    listed,
+)
+from energy_patch.refusal import Refusal
+from energy_patch.source import Source, check_compiles, decode_source
+from energy_patch.splice import append_items, line_edit
+from energy_patch.strategy import TAU, Option, Strategy
+from energy_patch.strategy import Value as Value
 
-Value = str | int | float
+FOLDER = "energy_losses"
+HELPERS = ("average_gradients", "broadcast_parameters")
+WORLD_SIZE = "{0}.get_world_size() if {0}.is_initialized() else 1"
 
 
 @dataclass(frozen=True)
@@ -27,8 +47,8 @@ class PlannedEdit:
 class Plan:
     """All that `apply` will do to one script.
 
-    `names` are the identifiers that the patch brings into the script; `modules` are file names in
-    `templates/energy_losses/`.
+    `options` are those that were given, to be recorded; `names` are the identifiers that the patch brings into the
+    script; `modules` are file names in `templates/energy_losses/`.
     """
 
     source: Source
@@ -38,3 +58,372 @@ class Plan:
     modules: tuple[str, ...]
     names: tuple[str, ...]
     notes: tuple[str, ...] = ()
+
+    @property
+    def patched_text(self) -> str:
+        return apply_edits(self.source.text, [planned.edit for planned in self.edits])
+
+
+def make_plan(facts: Facts, strategy: Strategy, given: dict[str, Value], *, synchronise: bool) -> Plan:
+    """Decide every edit for one script.
+
+    `given` holds the strategy's options that were on the command line, by name.
+
+    Raises:
+        Refusal: the script cannot be patched so; nothing was written.
+    """
+    planner = _Planner(facts, strategy, given)
+    if strategy.function:
+        planner.replace_calls()
+    planner.set_defaults()
+    if synchronise:
+        planner.synchronise()
+    planner.add_fields()
+    planner.add_imports()
+    return planner.plan()
+
+
+def prove(plan: Plan) -> bytes:
+    """The patched bytes, after showing that they can be taken back exactly and that Python accepts them.
+
+    Raises:
+        Refusal: `unsupported`, if either fails; that is a fault of energy-patch, said so.
+    """
+    source = plan.source
+    patched = plan.patched_text
+    try:
+        raw = source.encode(patched)
+    except UnicodeEncodeError:
+        message = f"the script's encoding ({source.encoding}) cannot hold the patch; save it as UTF-8"
+        raise Refusal("unsupported", message) from None
+    result = decode_source(source.path, raw)
+    inverse = invert_edits(source.text, [planned.edit for planned in plan.edits])
+    if result.text != patched or source.encode(apply_edits(result.text, inverse)) != source.raw:
+        raise Refusal("unsupported", "the patch could not be proven reversible here; please report the script")
+    try:
+        check_compiles(result)
+    except Refusal as refusal:
+        message = f"the patched script would not compile ({refusal.message}); please report the script"
+        raise Refusal("unsupported", message, line=refusal.line) from None
+    return raw
+
+
+@dataclass
+class _Planner:
+    facts: Facts
+    strategy: Strategy
+    given: dict[str, Value]
+    edits: list[PlannedEdit] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    names: set[str] = field(default_factory=set)
+    imports: dict[str, set[str]] = field(default_factory=dict)
+    new_fields: dict[str, tuple[Option, str]] = field(default_factory=dict)
+    threaded: dict[int, dict[str, tuple[str, str]]] = field(default_factory=dict)
+    distributed_import: str | None = None
+    counted: list[Call] = field(default_factory=list)
+
+    @property
+    def source(self) -> Source:
+        return self.facts.source
+
+    def plan(self) -> Plan:
+        modules = {f"{module.rpartition('.')[2]}.py" for module in self.imports}
+        return Plan(
+            source=self.source,
+            strategy=self.strategy.name,
+            options=dict(self.given),
+            edits=tuple(sorted(self.edits, key=lambda planned: (planned.edit.start, planned.edit.end))),
+            modules=tuple(sorted(modules)),
+            names=tuple(sorted(self.names)),
+            notes=tuple(self.notes),
+        )
+
+    def add(self, edit: Edit, title: str, *, tunable: bool = False) -> None:
+        self.edits.append(PlannedEdit(edit, title, tunable))
+
+    # --- the calls of the loss
+
+    def replace_calls(self) -> None:
+        for call in self.facts.calls:
+            self._replace_call(call)
+        functions = {call.enclosing.line: call.enclosing for call in self.facts.calls if call.enclosing is not None}
+        for line, parameters in self.threaded.items():
+            self._thread(functions[line], parameters)
+
+    def _replace_call(self, call: Call) -> None:
+        bound = call.bound()
+        self._check_reduce_steps(call, bound)
+        function = self._imported(self.strategy.module, self.strategy.function)
+        inner = [Edit(call.function.start, call.function.end, function)]
+        keywords = list(self._keywords(call, bound))
+        inner += self._rebound(call, bound)
+        dropped = bound.get("reduce_steps")
+        if dropped is None:
+            inner += append_items(self.source, call.arguments, keywords)
+        else:
+            inner.append(Edit(dropped.span.start, dropped.span.end, ", ".join(keywords)))
+        start, end = call.function.start, call.arguments.close + 1
+        shifted = [Edit(edit.start - start, edit.end - start, edit.text) for edit in inner]
+        text = apply_edits(self.source.text[start:end], shifted)
+        is_literal = any(keyword.partition("=")[2][:1].isdigit() for keyword in keywords)
+        self.add(
+            Edit(start, end, text),
+            f"call {self.strategy.function} instead of {ORIGINAL_LOSS}", tunable=is_literal
+        )
+        if call.uncertain_lines:
+            self.notes.append(
+                f"line {call.line}: the loss is computed under a condition (line {listed(call.uncertain_lines)}) that "
+                "ranks may decide differently; while training, every rank must reach it"
+            )
+
+    def _check_reduce_steps(self, call: Call, bound: dict[str, Argument]) -> None:
+        argument = bound.get("reduce_steps")
+        if argument is not None and not argument.is_literal:
+            message = (
+                f"the call passes reduce_steps={argument.value}, which {ORIGINAL_LOSS} never used and the new loss does "
+                "not have; remove it from the call and run again"
+            )
+            raise Refusal("unsupported", message, line=call.line)
+
+    def _rebound(self, call: Call, bound: dict[str, Argument]) -> Iterator[Edit]:
+        """Edits that hand the original's arguments over under the new loss's names and in its order."""
+        positional = self.strategy.positional
+        place = 0
+        for name in ORIGINAL_PARAMETERS[:-1]:
+            argument = bound.get(name)
+            if argument is None:
+                continue
+            new_name = self.strategy.renamed.get(name, name)
+            start = argument.span.start
+            if argument.name is not None:
+                if new_name != name:
+                    yield Edit(start, start + len(name), new_name)
+                continue
+            fits = place < len(positional) and positional[place] == new_name
+            place += 1
+            if not fits:
+                yield Edit(start, start, f"{new_name}=")
+
+    def _keywords(self, call: Call, bound: dict[str, Argument]) -> Iterator[str]:
+        if "pad_mask" not in bound and "pad_mask" in self.strategy.renamed:
+            yield f"{self.strategy.renamed['pad_mask']}=None"
+        for option in self.strategy.options:
+            value = self._option_value(call, bound, option)
+            if value is not None:
+                yield f"{option.keyword}={value}"
+        if self.strategy.passes_world_size:
+            yield f"world_size={self._world_size(call)}"
+
+    def _option_value(self, call: Call, bound: dict[str, Argument], option: Option) -> str | None:
+        """The expression that a call hands to the loss for an option; None where it hands none."""
+        if option.kind != "field" or (option.only_when_given and option.name not in self.given):
+            return None
+        if option == TAU and "tau" in bound:
+            if "tau" in self.given:
+                message = (
+                    f"the call already passes tau={bound['tau'].value}, and --tau was given too; leave --tau out, or "
+                    "remove tau from the call"
+                )
+                raise Refusal("conflict", message, line=call.line)
+            self.notes.append(f"line {call.line}: the temperature stays {bound['tau'].value}, as the call passes it")
+            return None
+        return self._threaded_value(call, option)
+
+    def _threaded_value(self, call: Call, option: Option) -> str:
+        """A config field as the call can read it: directly, through a parameter, or as a literal without a config."""
+        literal = repr(self.given.get(option.name, option.default))
+        config = self.facts.config
+        reachable = call.config is not None or (
+            call.enclosing is not None and any(caller.config for caller in call.enclosing.callers)
+        )
+        if config is None or not reachable:
+            self._note_temperature(option, literal, f"at the call on line {call.line}")
+            return literal
+        existing = config.field(option.field)
+        if existing is None:
+            self.new_fields[option.field] = (option, literal)
+            self._note_temperature(option, literal, f"the config field {option.field}")
+        else:
+            self._reuse(existing, option)
+            literal = existing.default or literal
+        if call.config is not None:
+            return f"{call.config}.{option.field}"
+        assert call.enclosing is not None
+        parameters = self.threaded.setdefault(call.enclosing.line, {})
+        if option.field not in parameters:
+            parameters[option.field] = (self._parameter_name(call, option.field), literal)
+        return parameters[option.field][0]
+
+    def _note_temperature(self, option: Option, literal: str, where: str) -> None:
+        if option != TAU:
+            return
+        text = f"temperature: {ORIGINAL_TAU} (the original's default) becomes {literal}, {where}"
+        if float(literal) != ORIGINAL_TAU:
+            text += f"; --tau {ORIGINAL_TAU} keeps the old one"
+        if text not in self.notes:
+            self.notes.append(text)
+
+    def _reuse(self, existing: ConfigField, option: Option) -> None:
+        wanted = {"float": ("float", "int"), "int": ("int",), "str": ("str",)}[type(option.default).__name__]
+        if existing.annotation.strip("\"'") not in wanted:
+            message = (
+                f"the config already has a field {existing.name}: {existing.annotation}, which is no "
+                f"{wanted[0]}; give it another name"
+            )
+            raise Refusal("conflict", message, line=existing.line)
+        value = self.given.get(option.name)
+        if value is not None and existing.default != repr(value):
+            message = (
+                f"the config already has {existing.name} = {existing.default}, and {option.flag} {value} was given; "
+                f"change the field, or leave {option.flag} out"
+            )
+            raise Refusal("conflict", message, line=existing.line)
+        text = f"line {existing.line}: the config's own field {existing.name} = {existing.default} is used"
+        if text not in self.notes:
+            self.notes.append(text)
+
+    def _parameter_name(self, call: Call, name: str) -> str:
+        assert call.enclosing is not None
+        if call.enclosing.parameter(name) is not None:
+            return name
+        return _free_name(name, call.occupied)
+
+    def _world_size(self, call: Call) -> str:
+        expression = WORLD_SIZE.format(self._distributed(call))
+        if call.before is None:
+            return expression
+        name = _free_name("world_size", call.occupied)
+        for other in self.counted:
+            if other.enclosing is call.enclosing and call.block[-len(other.block) :] == other.block:
+                return name  # counted before, in a block that this call stands in
+        self.counted.append(call)
+        self.names.add(name)
+        self.add(line_edit(self.source, call.before, [f"{name} = {expression}"]), "count the ranks")
+        return name
+
+    def _distributed(self, call: Call) -> str:
+        """How `torch.distributed` is written at a call; imported under a free name if the script lacks it there."""
+        spelling = self.facts.distributed
+        if spelling is not None and spelling.split(".")[0] not in call.local_names:
+            return spelling
+        if self.distributed_import is None:
+            self.distributed_import = _free_name("dist", self.facts.identifiers, "torch_distributed")
+            self.names.add(self.distributed_import)
+        return self.distributed_import
+
+    # --- from the config to the call
+
+    def _thread(self, function: Function, parameters: dict[str, tuple[str, str]]) -> None:
+        """Add parameters to a function, and arguments to its calls where a config is in scope."""
+        new = {name: item for name, item in parameters.items() if function.parameter(item[0]) is None}
+        if new:
+            texts = [self._parameter_text(function, name, default) for name, default in new.values()]
+            names = listed(name for name, _ in new.values())
+            self.names.update(name for name, _ in new.values())
+            for edit in append_items(self.source, function.parameters, texts):
+                self.add(edit, f"{function.name} takes {names}", tunable=True)
+        for caller in function.callers:
+            self._pass(function, caller, parameters)
+        for line in function.reference_lines:
+            self.notes.append(
+                f"line {line}: {function.name} is mentioned here without being called; where it is called from there, "
+                f"{listed(item[0] + '=' + item[1] for item in parameters.values())} holds"
+            )
+
+    def _parameter_text(self, function: Function, name: str, default: str) -> str:
+        items = [item for item in function.parameters.items if getattr(item, "default", None) is not None]
+        equal = getattr(items[-1], "equal", "=") if items else "="
+        named = [item for item in function.parameters.items if item.name not in (None, "self", "cls")]
+        if named and all(getattr(item, "annotated", False) for item in named):
+            kind = "float" if "." in default else "int"
+            return f"{name}: {kind} = {default}"
+        return f"{name}{equal}{default}"
+
+    def _pass(self, function: Function, caller: Caller, parameters: dict[str, tuple[str, str]]) -> None:
+        given = {item.name for item in caller.arguments.items}
+        missing = {name: item for name, item in parameters.items() if item[0] not in given}
+        where = f"line {caller.line}: {caller.within} calls {function.name}"
+        for name, default in parameters.values():
+            if name in given:
+                self.notes.append(f"{where} and passes its own {name}, as before")
+            elif caller.config is None:
+                self.notes.append(f"{where} without a config in scope, so {name}={default} holds there")
+        if not missing or caller.config is None:
+            return
+        keywords = [item for item in caller.arguments.items if isinstance(item, Argument) and item.name is not None]
+        equal = "="
+        if keywords:
+            last = keywords[-1]
+            after_name = last.span.start + len(last.name or "")
+            gap = self.source.text[after_name : last.span.end - len(last.value)]
+            equal = gap if gap.strip(" ") == "=" else "="
+        texts = [f"{item[0]}{equal}{caller.config}.{name}" for name, item in missing.items()]
+        for edit in append_items(self.source, caller.arguments, texts):
+            self.add(edit, f"{caller.within} passes {listed(texts)}")
+
+    def add_fields(self) -> None:
+        config = self.facts.config
+        if config is None or not self.new_fields:
+            return
+        lines = [self._field_line(name, option, value) for name, (option, value) in self.new_fields.items()]
+        self.names.update(self.new_fields)
+        for line, name in zip(lines, self.new_fields, strict=True):
+            title = f"{config.name} gains the field {name}"
+            self.add(line_edit(self.source, config.after_fields, [line]), title, tunable=True)
+
+    def _field_line(self, name: str, option: Option, value: str) -> str:
+        assert self.facts.config is not None
+        code = f"{name}: {type(option.default).__name__} = {value}"
+        column = (self.facts.config.comment_column or 0) - len(self.facts.config.after_fields.indent)
+        return (
+            f"{code.ljust(column)}  # {option.comment}"
+            if len(code) + 2 > column
+            else f"{code.ljust(column)}# {option.comment}"
+        )
+
+    def set_defaults(self) -> None:
+        """Change defaults of the user's own config fields, for strategies that do so."""
+
+    # --- one model on all ranks
+
+    def synchronise(self) -> None:
+        found = self.facts.synchronisation
+        for place in (found.broadcasts, found.averages):
+            if isinstance(place, Problem):
+                raise place.refuse()
+        assert not isinstance(found.broadcasts, Problem)
+        assert not isinstance(found.averages, Problem)
+        for points, helper, title in (
+            (found.broadcasts, "broadcast_parameters", "every rank starts from rank 0's energy model"),
+            (found.averages, "average_gradients", "gradients are averaged over ranks before they are used"),
+        ):
+            for point in points:
+                line = f"{self._imported('ranks', helper)}({point.model})"
+                self.add(line_edit(self.source, point.at, [line]), title)
+        self.notes.extend(found.notes)
+
+    # --- imports
+
+    def _imported(self, module: str, name: str) -> str:
+        """The name to call an imported function by; another one where the script uses its own for something."""
+        package = f".{FOLDER}" if self.facts.relative else FOLDER
+        local = _free_name(name, self.facts.identifiers, f"patched_{name}")
+        self.imports.setdefault(f"{package}.{module}", set()).add(name if local == name else f"{name} as {local}")
+        self.names.add(local)
+        return local
+
+    def add_imports(self) -> None:
+        point = self.facts.imports
+        if self.distributed_import is not None:
+            line = f"import torch.distributed as {self.distributed_import}"
+            self.add(line_edit(self.source, point, [line]), "import torch.distributed")
+        for module, names in sorted(self.imports.items()):
+            line = f"from {module} import {', '.join(sorted(names))}"
+            self.add(line_edit(self.source, point, [line]), f"import {listed(sorted(names))}")
+
+
+def _free_name(name: str, taken: frozenset[str], fallback: str = "") -> str:
+    """The name itself, or one like it that is not taken."""
+    candidates = [name, *([fallback] if fallback else []), f"infonce_{name}"]
+    candidates += [f"infonce_{name}_{number}" for number in range(2, 100)]
+    return next(candidate for candidate in candidates if candidate not in taken)

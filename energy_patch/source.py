@@ -6,6 +6,7 @@ import codecs
 import io
 import re
 import tokenize
+import warnings
 from bisect import bisect_right
 from dataclasses import dataclass
 from functools import cached_property
@@ -111,3 +112,20 @@ def decode_source(path: Path, raw: bytes) -> Source:
     if not exact:
         raise Refusal("unreadable", f"does not survive decoding as {encoding}; save it as UTF-8")
     return Source(path, raw, text, encoding, mark)
+
+
+def check_compiles(source: Source) -> None:
+    """Have Python itself read the script; it is compiled, never run.
+
+    Raises:
+        Refusal: `unreadable`, with the line of the syntax error.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            compile(source.raw, str(source.path), "exec", dont_inherit=True)
+    except SyntaxError as error:
+        message = f"is not valid Python ({error.msg}); mend the syntax first"
+        raise Refusal("unreadable", message, line=error.lineno) from None
+    except (ValueError, RecursionError, MemoryError, OverflowError) as error:
+        raise Refusal("unreadable", f"cannot be compiled ({error}); mend it first") from None

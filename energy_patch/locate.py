@@ -1,0 +1,405 @@
+"""Find the loss, the function and the config around it, and the imports, in a script that is only ever read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+import libcst as cst
+
+from energy_patch.facts import (
+    ORIGINAL_LOSS,
+    Argument,
+    Bracketed,
+    Call,
+    Caller,
+    Config,
+    ConfigField,
+    Facts,
+    Function,
+    Item,
+    LinePoint,
+    Parameter,
+    Span,
+)
+from energy_patch.layout import comma_end, indentation, outer_span, point_after, point_before, skip_layout, statement_of
+from energy_patch.near_misses import near_misses
+from energy_patch.refusal import Refusal
+from energy_patch.source import Source
+from energy_patch.synchronise import find_synchronisation
+from energy_patch.tree import Comprehension, Scope, Tree, all_parameters, dotted_name
+from energy_patch.values import Values
+
+BLOCKS = (cst.IndentedBlock, cst.Module)
+
+
+def locate(source: Source, broadcast_after: tuple[int, ...] = (), average_before: tuple[int, ...] = ()) -> Facts:
+    """All facts about one script; the line numbers override where the model's sync points are looked for.
+
+    Raises:
+        Refusal: the loss is not called, or not in a way that can be patched.
+    """
+    if ORIGINAL_LOSS not in source.text:
+        raise Refusal("not-found", near_misses(source))
+    tree = Tree(source)
+    values = Values(tree)
+    found = _loss_calls(tree)
+    if not found:
+        raise Refusal("not-found", near_misses(source))
+    _refuse_other_references(tree, found)
+    config = _config(tree, values)
+    functions: dict[cst.FunctionDef, Function] = {}
+    calls = tuple(_call(tree, values, call, scope, functions) for call, scope in found)
+    imports, relative = _import_point(tree, found)
+    return Facts(
+        source=source,
+        calls=calls,
+        config=config,
+        imports=imports,
+        relative=relative,
+        distributed=_distributed(tree),
+        identifiers=_identifiers(tree),
+        synchronisation=find_synchronisation(tree, values, found, broadcast_after, average_before),
+    )
+
+
+def _loss_calls(tree: Tree) -> list[tuple[cst.Call, Scope]]:
+    return [(call, scope) for call, scope in tree.calls if _is_loss(tree, call.func, scope)]
+
+
+def _is_loss(tree: Tree, node: cst.BaseExpression, scope: Scope) -> bool:
+    """Whether an expression means the original loss here.
+
+    Raises:
+        Refusal: `ambiguous`, where the name may also mean something else.
+    """
+    name = dotted_name(node)
+    if name is None:
+        return False
+    first, _, rest = name.partition(".")
+    if rest and rest.rsplit(".", 1)[-1] != ORIGINAL_LOSS:
+        return False
+    bindings = scope.resolve(first)
+    if rest:
+        return bool(bindings) and all(binding.kind == "import" for binding in bindings)
+    matches = [_binds_loss(binding.node) for binding in bindings]
+    if any(matches) and not all(matches):
+        other = bindings[matches.index(False)].node
+        message = (
+            f"{first} is imported and also bound on line {tree.line(other)}, so what the call means depends on the "
+            "order of execution; give one of them another name"
+        )
+        raise Refusal("ambiguous", message, line=tree.line(node))
+    return any(matches)
+
+
+def _binds_loss(node: cst.CSTNode) -> bool:
+    if isinstance(node, cst.ImportAlias):
+        return dotted_name(node.name) == ORIGINAL_LOSS
+    return isinstance(node, cst.FunctionDef) and node.name.value == ORIGINAL_LOSS
+
+
+def _refuse_other_references(tree: Tree, found: list[tuple[cst.Call, Scope]]) -> None:
+    """If one reference cannot be rewritten, none is: a loss that is passed around would keep its local negatives."""
+    called = {call.func for call, _ in found}
+    nodes: Iterable[tuple[cst.Name | cst.Attribute, Scope]] = [*tree.names, *tree.attributes]
+    for node, scope in nodes:
+        if node in called or isinstance(tree.parents[node], cst.Attribute | cst.ImportAlias | cst.AssignTarget):
+            continue
+        if isinstance(tree.parents[node], cst.FunctionDef | cst.AsName | cst.ImportFrom):
+            continue
+        if _is_loss(tree, node, scope):
+            message = (
+                f"{dotted_name(node)} is also used here without being called, and that use cannot be patched; "
+                "call it directly"
+            )
+            raise Refusal("unsupported", message, line=tree.line(node))
+
+
+def _call(
+    tree: Tree,
+    values: Values,
+    call: cst.Call,
+    scope: Scope,
+    functions: dict[cst.FunctionDef, Function],
+) -> Call:
+    start, end = tree.span(call.func)
+    around = scope.function()
+    definition = around.node if isinstance(around.node, cst.FunctionDef) else None
+    if definition is not None and definition not in functions:
+        functions[definition] = _function(tree, values, definition, around)
+    before, block = _line_before(tree, call)
+    return Call(
+        line=tree.line(call),
+        function=Span(start, end),
+        arguments=_arguments(tree, call),
+        config=values.config_expression(scope),
+        before=before,
+        block=block,
+        enclosing=functions[definition] if definition is not None else None,
+        occupied=_occupied(tree, around),
+        local_names=_local_names(scope),
+        uncertain_lines=values.uncertain_conditions(call, through_callers=True),
+    )
+
+
+def _function(tree: Tree, values: Values, node: cst.FunctionDef, inner: Scope) -> Function:
+    callers, references = values.uses_of_function(node)
+    return Function(
+        name=node.name.value,
+        line=tree.line(node.name),
+        parameters=_parameters(tree, node),
+        callers=tuple(_caller(tree, values, call, scope) for call, scope in callers),
+        reference_lines=tuple(tree.line(reference) for reference in references),
+        bound=frozenset(inner.bindings),
+    )
+
+
+def _caller(tree: Tree, values: Values, call: cst.Call, scope: Scope) -> Caller:
+    around = scope.function().node
+    within = around.name.value if isinstance(around, cst.FunctionDef) else "the module"
+    return Caller(tree.line(call), within, _arguments(tree, call), values.config_expression(scope))
+
+
+def _arguments(tree: Tree, call: cst.Call) -> Bracketed:
+    text = tree.source.text
+    open_ = tree.span(call.func)[1]
+    while text[open_] != "(":
+        open_ = skip_layout(text, open_ + 1 if text[open_] == ")" else open_)
+    close = tree.span(call)[1] - 1
+    items = []
+    for argument in call.args:
+        start, end = tree.span(argument)
+        items.append(
+            Argument(
+                Span(start, end),
+                comma_end(text, end),
+                argument.keyword.value if argument.keyword else None,
+                argument.star,
+                text[slice(*outer_span(tree, argument.value))],
+                isinstance(argument.value, cst.BaseNumber | cst.BaseString)
+                or (isinstance(argument.value, cst.Name) and argument.value.value in ("None", "True", "False")),
+            )
+        )
+    return _bracketed(text, open_, close, items)
+
+
+def _parameters(tree: Tree, node: cst.FunctionDef) -> Bracketed:
+    text = tree.source.text
+    open_ = skip_layout(text, tree.span(node.name)[1])
+    if text[open_] == "[":  # type parameters (PEP 695)
+        assert node.type_parameters is not None
+        open_ = text.index("]", tree.span(node.type_parameters)[1] - 1) + 1
+        open_ = skip_layout(text, open_)
+    items: list[Item] = []
+    parameters = node.params
+    for parameter in all_parameters(parameters):
+        if isinstance(parameters.star_arg, cst.ParamStar) and parameter is next(iter(parameters.kwonly_params), None):
+            items.append(_separator(text, items, open_, "*"))
+        items.append(_parameter(tree, parameter))
+        if parameters.posonly_params and parameter is parameters.posonly_params[-1]:
+            items.append(_separator(text, items, open_, "/"))
+    end = items[-1] if items else None
+    close = skip_layout(text, (end.comma_end or end.span.end) if end else open_ + 1)
+    return _bracketed(text, open_, close, items)
+
+
+def _parameter(tree: Tree, parameter: cst.Param) -> Parameter:
+    text = tree.source.text
+    start = tree.span(parameter)[0]
+    last = parameter.default or (parameter.annotation.annotation if parameter.annotation else parameter.name)
+    end = outer_span(tree, last)[1]
+    default = text[slice(*outer_span(tree, parameter.default))] if parameter.default else None
+    equal = "="
+    if parameter.default is not None:
+        before = parameter.annotation.annotation if parameter.annotation else parameter.name
+        gap = text[outer_span(tree, before)[1] : outer_span(tree, parameter.default)[0]]
+        equal = gap if gap.strip(" ") == "=" else "="
+    return Parameter(
+        Span(start, end),
+        comma_end(text, end),
+        parameter.name.value,
+        parameter.star if isinstance(parameter.star, str) else "",
+        parameter.annotation is not None,
+        default,
+        equal,
+    )
+
+
+def _separator(text: str, items: list[Item], open_: int, sign: str) -> Item:
+    previous = items[-1] if items else None
+    start = skip_layout(text, (previous.comma_end or previous.span.end) if previous else open_ + 1)
+    assert text[start] == sign
+    return Item(Span(start, start + 1), comma_end(text, start + 1), None, sign)
+
+
+def _bracketed(text: str, open_: int, close: int, items: Iterable[Item]) -> Bracketed:
+    if text[open_] != "(" or text[close] != ")":
+        raise AssertionError(f"parentheses expected at {open_} and {close}")
+    return Bracketed(open_, close, tuple(items))
+
+
+def _line_before(tree: Tree, call: cst.Call) -> tuple[LinePoint | None, tuple[int, ...]]:
+    statement = statement_of(tree, call)
+    block = tuple(id(ancestor) for ancestor in tree.ancestors(statement) if isinstance(ancestor, BLOCKS))
+    path = [call, *tree.ancestors(call)]
+    inner = path[: path.index(statement)]
+    in_expression_scope = any(isinstance(node, (cst.Lambda, *Comprehension)) for node in inner)
+    in_class = isinstance(tree.scopes[statement].node, cst.ClassDef)
+    is_elif = isinstance(statement, cst.If) and isinstance(tree.parents[statement], cst.If)
+    cannot = (
+        cst.SimpleStatementSuite,
+        cst.While,
+        cst.FunctionDef,
+        cst.ClassDef,
+        cst.Try,
+        cst.TryStar,
+        cst.Match,
+    )
+    if in_expression_scope or in_class or is_elif or isinstance(statement, cannot):
+        return None, block
+    return point_before(tree, statement), block
+
+
+def _occupied(tree: Tree, around: Scope) -> frozenset[str]:
+    """Every name that means something in a function, its own and those it reads from outside."""
+    names = set(around.bindings)
+    for name, scope in tree.names:
+        inside: Scope | None = scope
+        while inside is not None and inside is not around:
+            inside = inside.parent
+        if inside is around:
+            names.add(name.value)
+    return frozenset(names)
+
+
+def _local_names(scope: Scope | None) -> frozenset[str]:
+    names: set[str] = set()
+    while scope is not None and scope.parent is not None:
+        names |= set(scope.bindings)
+        scope = scope.parent
+    return frozenset(names)
+
+
+def _identifiers(tree: Tree) -> frozenset[str]:
+    bound = {name for scope in {*tree.scopes.values(), tree.root} for name in scope.bindings}
+    return frozenset(bound | {name.value for name, _ in tree.names})
+
+
+def _import_point(tree: Tree, found: list[tuple[cst.Call, Scope]]) -> tuple[LinePoint, bool]:
+    """After the top-level import that brought in the loss, else after the last one of the first run of imports."""
+    top_level = [
+        statement
+        for statement in tree.module.body
+        if isinstance(statement, cst.SimpleStatementLine)
+        and any(isinstance(part, cst.Import | cst.ImportFrom) for part in statement.body)
+    ]
+    bringing = None
+    relative = False
+    for call, scope in found:
+        for binding in scope.resolve((dotted_name(call.func) or "").split(".")[0]):
+            if binding.kind != "import":
+                continue
+            imported = tree.parents[binding.node]
+            relative = relative or (isinstance(imported, cst.ImportFrom) and bool(imported.relative))
+            line = tree.parents[imported]
+            bringing = line if bringing is None and line in top_level else bringing
+    statement = bringing or (top_level[-1] if top_level else _docstring(tree.module))
+    source = tree.source
+    if statement is None:
+        return LinePoint(_after_opening_comments(source), "", 1), relative
+    return point_after(tree, statement), relative
+
+
+def _docstring(module: cst.Module) -> cst.SimpleStatementLine | None:
+    first = module.body[0] if module.body else None
+    expression = first.body[0] if isinstance(first, cst.SimpleStatementLine) else None
+    is_string = isinstance(expression, cst.Expr) and isinstance(expression.value, cst.SimpleString)
+    return first if is_string and isinstance(first, cst.SimpleStatementLine) else None
+
+
+def _after_opening_comments(source: Source) -> int:
+    """Past a `#!` line and a coding cookie, which must stay on the first two lines."""
+    offset = 0
+    while source.text.startswith("#", offset):
+        offset = source.next_line(offset)
+    return offset
+
+
+def _distributed(tree: Tree) -> str | None:
+    """How the top level names `torch.distributed`, if it does so once and without conditions."""
+    for statement in tree.module.body:
+        if not isinstance(statement, cst.SimpleStatementLine):
+            continue
+        for part in statement.body:
+            for spelling in _distributed_spellings(part):
+                bindings = tree.root.bindings.get(spelling.split(".")[0], [])
+                if all(binding.kind == "import" for binding in bindings):
+                    return spelling
+    return None
+
+
+def _distributed_spellings(part: cst.CSTNode) -> list[str]:
+    if isinstance(part, cst.Import):
+        names = [alias for alias in part.names if dotted_name(alias.name) == "torch.distributed"]
+    elif isinstance(part, cst.ImportFrom) and not isinstance(part.names, cst.ImportStar):
+        of_torch = part.module is not None and dotted_name(part.module) == "torch" and not part.relative
+        names = [alias for alias in part.names if of_torch and dotted_name(alias.name) == "distributed"]
+    else:
+        names = []
+    return [(dotted_name(alias.asname.name) if alias.asname else dotted_name(alias.name)) or "" for alias in names]
+
+
+def _config(tree: Tree, values: Values) -> Config | None:
+    node = values.config_class
+    if node is None or not isinstance(node.body, cst.IndentedBlock):
+        return None
+    source = tree.source
+    fields: list[ConfigField] = []
+    last: cst.CSTNode | None = None
+    for statement in node.body.body:
+        if not isinstance(statement, cst.SimpleStatementLine):
+            continue
+        for part in statement.body:
+            if isinstance(part, cst.AnnAssign) and isinstance(part.target, cst.Name):
+                fields.append(_config_field(tree, part))
+                last = part
+    if last is None:
+        return None
+    offset = source.line_start(tree.span(last)[0])
+    indent = indentation(source, offset)
+    end = source.next_line(tree.span(last)[1])
+    # A comment that continues the last field's own stands deeper than the fields do.
+    while (comment := re.compile(r"([ \t]*)#").match(source.text, end)) and len(comment[1]) > len(indent):
+        end = source.next_line(end)
+    return Config(
+        name=node.name.value,
+        line=tree.line(node.name),
+        fields=tuple(fields),
+        after_fields=LinePoint(end, indent, source.line_of(tree.span(last)[1])),
+        comment_column=_comment_column(source, fields),
+    )
+
+
+def _config_field(tree: Tree, part: cst.AnnAssign) -> ConfigField:
+    assert isinstance(part.target, cst.Name)
+    value = Span(*outer_span(tree, part.value)) if part.value else None
+    last = part.value or part.annotation.annotation
+    return ConfigField(
+        name=part.target.value,
+        annotation=tree.text(part.annotation.annotation),
+        default=tree.source.text[value.start : value.end] if value else None,
+        statement=Span(tree.span(part.target)[0], outer_span(tree, last)[1]),
+        value=value,
+        line=tree.line(part),
+    )
+
+
+def _comment_column(source: Source, fields: Iterable[ConfigField]) -> int | None:
+    """The column at which most of the fields' trailing comments start."""
+    columns: list[int] = []
+    for item in fields:
+        rest = source.text[item.statement.end : source.line_end(item.statement.end)]
+        if (stripped := rest.lstrip(" ")).startswith("#"):
+            columns.append(item.statement.end - source.line_start(item.statement.end) + len(rest) - len(stripped))
+    return max(set(columns), key=columns.count) if columns else None

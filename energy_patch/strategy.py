@@ -1,0 +1,110 @@
+"""What a strategy declares about itself; the command line, the planner and `diagnose` are built from it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+Value = str | int | float
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option of the command line and what it sets.
+
+    kind:
+        `field`: a new config field called `field`, handed to the loss as `keyword`;
+        `default`: the default of the user's own config field `field`;
+        `variable`: the name of a variable in scope at the call, handed to the loss as `keyword`.
+    `only_when_given` leaves the field out unless the option is on the command line.
+    """
+
+    flag: str
+    kind: Literal["field", "default", "variable"]
+    default: Value
+    help: str
+    field: str = ""
+    keyword: str = ""
+    comment: str = ""
+    only_when_given: bool = False
+
+    @property
+    def name(self) -> str:
+        """How the option is recorded: `--queue-size` is `queue_size`."""
+        return self.flag.removeprefix("--").replace("-", "_")
+
+    def fault(self, value: Value) -> str | None:
+        """What is wrong with a value, in words, or None."""
+        if isinstance(self.default, float):
+            is_fine = isinstance(value, float) and math.isfinite(value) and value > 0
+            return None if is_fine else f"{self.flag} must be a positive finite number, not {value}"
+        if isinstance(self.default, int):
+            return None if isinstance(value, int) and value >= 1 else f"{self.flag} must be at least 1, not {value}"
+        return None if str(value).isidentifier() else f"{self.flag} must be the name of a variable, not {value!r}"
+
+
+TAU = Option(
+    "--tau",
+    kind="field",
+    default=0.3,
+    help="Temperature of the InfoNCE logits; the original loss used 0.5.",
+    field="energy_tau",
+    keyword="tau",
+    comment="Temperature of the energy model's InfoNCE loss",
+)
+MIN_DISTANCE = Option(
+    "--min-distance",
+    kind="field",
+    default=0.0,
+    help="Drop candidates closer than this to the row's own action (RMS over the chunk).",
+    field="energy_min_distance",
+    keyword="min_distance",
+    comment="Candidates closer than this to the expert action (RMS) are no negatives",
+    only_when_given=True,
+)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a strategy costs one rank in one step, and what it gives, for W ranks x B samples.
+
+    `evaluations` are energies computed; `gathered_bytes` are the actions that arrive from other ranks, for chunks of
+    `action_values` numbers of `value_bytes` bytes; `negatives` are those that each sample meets.
+    """
+
+    negatives: int
+    evaluations: int
+    gathered_bytes: int
+
+
+CostFormula = Callable[[int, int, int, dict[str, Value]], Cost]
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """One remedy: which loss it calls, with what, at which cost.
+
+    `module` and `function` name the loss in `templates/energy_losses/`; both are empty for a strategy that keeps the
+    original call. `positional` are the loss's leading parameters, `renamed` says which of them carry the original's
+    arguments under another name, `inserted` which are new, by option. `passes_world_size` hands the loss the number of
+    ranks; `config_values` hands it fields that the user's config already has, by keyword.
+    `cost(world_size, batch, action_values, options)` is the formula; `advice` says in one line when to take it.
+    """
+
+    name: str
+    summary: str
+    advice: str
+    cost: CostFormula
+    module: str = ""
+    function: str = ""
+    positional: tuple[str, ...] = ()
+    renamed: dict[str, str] = field(default_factory=dict)
+    options: tuple[Option, ...] = ()
+    passes_world_size: bool = False
+    config_values: tuple[tuple[str, str], ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def option(self, name: str) -> Option | None:
+        return next((option for option in self.options if option.name == name), None)

@@ -1,0 +1,337 @@
+"""A parsed script: its concrete syntax tree, exact offsets into the original text, and lexical scopes.
+
+LibCST does not print every byte that it reads, so a neutralised copy is parsed: line ends become LF, form feeds
+become blanks or go. Offsets are looked up by line and column, and only on lines that LibCST prints as they are.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields
+from functools import cache, cached_property
+from typing import Literal
+
+import libcst as cst
+from libcst.metadata import CodeRange, MetadataWrapper, PositionProvider
+
+from energy_patch.refusal import Refusal
+from energy_patch.source import LINE_END, Source, check_compiles
+
+INDENT_WITH_FORM_FEED = re.compile(r"[ \t\f]*\f")
+LAYOUT_FIELDS = (
+    "whitespace",
+    "lines",
+    "header",
+    "footer",
+    "indent",
+    "newline",
+    "lpar",
+    "rpar",
+    "semicolon",
+    "comma",
+)
+
+BindingKind = Literal["import", "assign", "augment", "parameter", "function", "class", "loop", "other"]
+Comprehension = (cst.ListComp, cst.SetComp, cst.DictComp, cst.GeneratorExp)
+
+
+@dataclass(frozen=True)
+class Binding:
+    """One place that gives a name its value; `value` is the bound expression where there is one."""
+
+    kind: BindingKind
+    node: cst.CSTNode
+    value: cst.BaseExpression | None = None
+
+
+@dataclass(eq=False)
+class Scope:
+    """A lexical scope, its bindings in source order, and the names that it declares global or nonlocal."""
+
+    node: cst.CSTNode
+    parent: Scope | None
+    bindings: dict[str, list[Binding]] = field(default_factory=dict)
+    declared_outer: set[str] = field(default_factory=set)
+
+    @property
+    def is_class(self) -> bool:
+        return isinstance(self.node, cst.ClassDef)
+
+    def bind(self, name: str, binding: Binding) -> None:
+        self.bindings.setdefault(name, []).append(binding)
+
+    def owner(self, name: str) -> Scope | None:
+        """The scope that `name` means from here, by Python's rules; None for builtins and unbound names."""
+        scope: Scope | None = self
+        while scope is not None:
+            hidden = scope.is_class and scope is not self
+            if name in scope.bindings and name not in scope.declared_outer and not hidden:
+                return scope
+            scope = scope.parent
+        return None
+
+    def resolve(self, name: str) -> list[Binding]:
+        owner = self.owner(name)
+        return owner.bindings[name] if owner else []
+
+    def function(self) -> Scope:
+        """The nearest scope that holds statements: a function's or the module's."""
+        scope = self
+        while scope.parent and not isinstance(scope.node, cst.FunctionDef | cst.Module):
+            scope = scope.parent
+        return scope
+
+    def enclosing_class(self) -> Scope | None:
+        scope: Scope | None = self
+        while scope is not None and not scope.is_class:
+            scope = scope.parent
+        return scope
+
+
+class Tree:
+    """The syntax tree of one script with parents, scopes and offsets.
+
+    Raises:
+        Refusal: `unreadable`, if the script is not valid Python.
+    """
+
+    def __init__(self, source: Source) -> None:
+        check_compiles(source)
+        self.source = source
+        self._copy_lines, self._removed = _neutralised(source)
+        try:
+            module = cst.parse_module("\n".join(self._copy_lines))
+        except cst.ParserSyntaxError as error:
+            message = f"cannot be parsed ({error.message}); mend the syntax first"
+            raise Refusal("unreadable", message, line=error.raw_line) from None
+        self.module = module
+        self.parents: dict[cst.CSTNode, cst.CSTNode] = {}
+        self.scopes: dict[cst.CSTNode, Scope] = {}
+        self.calls: list[tuple[cst.Call, Scope]] = []
+        self.names: list[tuple[cst.Name, Scope]] = []
+        self.attributes: list[tuple[cst.Attribute, Scope]] = []
+        self.root = Scope(module, None)
+        _Walker(self).walk(module, self.root)
+
+    @cached_property
+    def _positions(self) -> dict[cst.CSTNode, CodeRange]:
+        wrapper = MetadataWrapper(self.module, unsafe_skip_copy=True)
+        return dict(wrapper.resolve(PositionProvider))
+
+    @cached_property
+    def _inexact_lines(self) -> frozenset[int]:
+        printed = self.module.code.split("\n")
+        return frozenset(
+            number
+            for number, line in enumerate(self._copy_lines, start=1)
+            if number > len(printed) or printed[number - 1] != line
+        )
+
+    def span(self, node: cst.CSTNode) -> tuple[int, int]:
+        """Start and end offset of a node in the original text, without surrounding layout or parentheses."""
+        position = self._positions[node]
+        return self._offset(position.start.line, position.start.column), self._offset(
+            position.end.line, position.end.column
+        )
+
+    def _offset(self, line: int, column: int) -> int:
+        if line in self._inexact_lines:
+            message = "this line is laid out in a way that cannot be edited exactly; reformat it and run again"
+            raise Refusal("unsupported", message, line=line)
+        return self.source.line_starts[line - 1] + self._removed.get(line, 0) + column
+
+    def text(self, node: cst.CSTNode) -> str:
+        start, end = self.span(node)
+        return self.source.text[start:end]
+
+    def line(self, node: cst.CSTNode) -> int:
+        """The 1-based line on which a node starts."""
+        return self._positions[node].start.line
+
+    def last_line(self, node: cst.CSTNode) -> int:
+        return self._positions[node].end.line
+
+    def ancestors(self, node: cst.CSTNode) -> Iterator[cst.CSTNode]:
+        """The node's parent, that one's parent, and so on up to the module."""
+        while (parent := self.parents.get(node)) is not None:
+            yield parent
+            node = parent
+
+
+def dotted_name(node: cst.CSTNode) -> str | None:
+    """`a.b.c` for a chain of names and attributes, else None."""
+    if isinstance(node, cst.Name):
+        return node.value
+    if isinstance(node, cst.Attribute) and (base := dotted_name(node.value)) is not None:
+        return f"{base}.{node.attr.value}"
+    return None
+
+
+def descendants(node: cst.CSTNode) -> Iterator[cst.CSTNode]:
+    """The node and all below it, layout left out, in source order."""
+    yield node
+    for child in children(node):
+        yield from descendants(child)
+
+
+def _neutralised(source: Source) -> tuple[list[str], dict[int, int]]:
+    lines: list[str] = []
+    removed: dict[int, int] = {}
+    for number, line in enumerate(LINE_END.split(source.text), start=1):
+        if "\f" in line:
+            # A form feed in the indentation sets Python's column back to 0, so what stands before it goes.
+            if match := INDENT_WITH_FORM_FEED.match(line):
+                removed[number] = match.end()
+                line = line[match.end() :]
+            line = line.replace("\f", " ")
+        lines.append(line)
+    return lines, removed
+
+
+@cache
+def _child_fields(kind: type[cst.CSTNode]) -> tuple[str, ...]:
+    names = (item.name for item in fields(kind))
+    return tuple(name for name in names if not any(layout in name for layout in LAYOUT_FIELDS))
+
+
+def children(node: cst.CSTNode) -> Iterator[cst.CSTNode]:
+    """The nodes just below a node, layout left out, in source order."""
+    for name in _child_fields(type(node)):
+        value = getattr(node, name)
+        if isinstance(value, cst.CSTNode):
+            yield value
+        elif isinstance(value, list | tuple):
+            yield from (item for item in value if isinstance(item, cst.CSTNode))
+
+
+class _Walker:
+    """One pass over the tree that notes parents, scopes, bindings, calls and names."""
+
+    def __init__(self, tree: Tree) -> None:
+        self.tree = tree
+
+    def walk(self, node: cst.CSTNode, scope: Scope) -> None:
+        self.tree.scopes[node] = scope
+        if isinstance(node, cst.FunctionDef | cst.ClassDef):
+            self._definition(node, scope)
+        elif isinstance(node, cst.Lambda):
+            inner = Scope(node, scope)
+            self._parameters(node.params, node, scope, inner)
+            self._child(node.body, node, inner)
+        elif isinstance(node, Comprehension):
+            inner = Scope(node, scope)
+            for child in children(node):
+                self._child(child, node, inner)
+        elif isinstance(node, cst.Import | cst.ImportFrom):
+            self._import(node, scope)
+        elif isinstance(node, cst.Attribute):
+            self.tree.attributes.append((node, scope))
+            self._child(node.value, node, scope)
+        elif isinstance(node, cst.Arg):
+            self._child(node.value, node, scope)
+        else:
+            self._bindings(node, scope)
+            for child in children(node):
+                self._child(child, node, scope)
+
+    def _child(self, child: cst.CSTNode, parent: cst.CSTNode, scope: Scope) -> None:
+        self.tree.parents[child] = parent
+        self.walk(child, scope)
+
+    def _definition(self, node: cst.FunctionDef | cst.ClassDef, scope: Scope) -> None:
+        inner = Scope(node, scope)
+        kind: BindingKind = "class" if isinstance(node, cst.ClassDef) else "function"
+        scope.bind(node.name.value, Binding(kind, node))
+        for decorator in node.decorators:
+            self._child(decorator, node, scope)
+        if isinstance(node, cst.FunctionDef):
+            self._parameters(node.params, node, scope, inner)
+            if node.returns:
+                self._child(node.returns, node, scope)
+        else:
+            for argument in [*node.bases, *node.keywords]:
+                self._child(argument, node, scope)
+        self._child(node.body, node, inner)
+
+    def _parameters(self, parameters: cst.Parameters, owner: cst.CSTNode, outer: Scope, inner: Scope) -> None:
+        self.tree.parents[parameters] = owner
+        self.tree.scopes[parameters] = outer
+        for parameter in all_parameters(parameters):
+            self.tree.parents[parameter] = parameters
+            self.tree.scopes[parameter] = outer
+            inner.bind(parameter.name.value, Binding("parameter", parameter, parameter.default))
+            for part in (parameter.annotation, parameter.default):
+                if part is not None:
+                    self._child(part, parameter, outer)
+
+    def _import(self, node: cst.Import | cst.ImportFrom, scope: Scope) -> None:
+        if isinstance(node.names, cst.ImportStar):
+            return
+        for alias in node.names:
+            self.tree.parents[alias] = node
+            bound = alias.asname.name if alias.asname else alias.name
+            name = dotted_name(bound) or ""
+            scope.bind(name if alias.asname else name.split(".")[0], Binding("import", alias))
+
+    def _bindings(self, node: cst.CSTNode, scope: Scope) -> None:
+        match node:
+            case cst.Call():
+                self.tree.calls.append((node, scope))
+            case cst.Name():
+                self.tree.names.append((node, scope))
+            case cst.Assign():
+                for target in node.targets:
+                    self._target(target.target, "assign", node, node.value, scope)
+            case cst.AnnAssign(value=cst.BaseExpression()):
+                self._target(node.target, "assign", node, node.value, scope)
+            case cst.AugAssign():
+                self._target(node.target, "augment", node, node.value, scope)
+            case cst.NamedExpr():
+                self._target(node.target, "assign", node, node.value, self._statement_scope(scope))
+            case cst.For():
+                self._target(node.target, "loop", node, node.iter, scope)
+            case cst.CompFor():
+                self._target(node.target, "loop", node, node.iter, scope)
+            case cst.AsName():
+                self._target(node.name, "other", node, None, scope)
+            case cst.Global() | cst.Nonlocal():
+                self._declare_outer(node, scope)
+            case cst.MatchAs(name=cst.Name()) | cst.MatchStar(name=cst.Name()):
+                self._target(node.name, "other", node, None, scope)
+            case cst.MatchMapping(rest=cst.Name()):
+                self._target(node.rest, "other", node, None, scope)
+
+    def _declare_outer(self, node: cst.Global | cst.Nonlocal, scope: Scope) -> None:
+        names = {item.name.value for item in node.names}
+        scope.declared_outer |= names
+        if isinstance(node, cst.Global):
+            for name in names:
+                self.tree.root.bind(name, Binding("other", node))
+
+    def _statement_scope(self, scope: Scope) -> Scope:
+        while isinstance(scope.node, Comprehension) and scope.parent:
+            scope = scope.parent
+        return scope
+
+    def _target(
+        self,
+        target: cst.CSTNode | None,
+        kind: BindingKind,
+        node: cst.CSTNode,
+        value: cst.BaseExpression | None,
+        scope: Scope,
+    ) -> None:
+        if isinstance(target, cst.Name):
+            scope.bind(target.value, Binding(kind, node, value))
+        elif isinstance(target, cst.Tuple | cst.List):
+            for element in target.elements:
+                # The value of one element of an unpacked tuple is not known: the whole expression stands for it.
+                self._target(element.value, kind, node, value, scope)
+
+
+def all_parameters(parameters: cst.Parameters) -> list[cst.Param]:
+    """Every parameter in order: positional-only, plain, `*args`, keyword-only, `**kwargs`."""
+    star = [parameters.star_arg] if isinstance(parameters.star_arg, cst.Param) else []
+    last = [parameters.star_kwarg] if parameters.star_kwarg else []
+    return [*parameters.posonly_params, *parameters.params, *star, *parameters.kwonly_params, *last]

@@ -1,0 +1,333 @@
+"""Energies of many candidate actions, with each context encoded once.
+
+The energy model meets context and actions in ``nn.MultiheadAttention`` only, where the steps of an action are
+queries, and queries do not see each other. So the model is called with B contexts and with N candidates, and at the
+attention all candidates become one long query of each context ("folding"):
+
+    query [N, H, E], key [B, S, E]  ->  query [B, N * H, E], key [B, S, E]  ->  output [B * N, H, E]
+
+Plain scoring, which any model can take, calls it with B * N pairs and encodes each context N times.
+"""
+
+import contextlib
+import copy
+import inspect
+import warnings
+import weakref
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from .ranks import unwrapped
+
+# The most that one pass holds at once; longer lists of candidates are scored in chunks. A pass of 8192 steps fills
+# a device, and takes about 0.3 GB with a hidden size of 512.
+_STEPS_PER_FOLDED_PASS = 8192
+_PAIRS_PER_PLAIN_PASS = 64
+
+_ATTENTION_ARGUMENTS = tuple(inspect.signature(nn.MultiheadAttention.forward).parameters)[1:]
+
+_Memory = list[tuple[Tensor, Tensor, Tensor | None]]  # key, value and key_padding_mask of each folded attention
+
+
+class _Method(NamedTuple):
+    """How a model is scored: what a comparison with plain scoring has shown to be equal."""
+
+    folds: bool = False
+    repeats_candidates: bool = False  # shared candidates must be given once per context, for a residual around them
+    reuses_keys: bool = False  # later chunks need no context but the first chunk's keys and values
+    trims: bool = False  # positions that every row masks can be left out
+
+
+_methods: "weakref.WeakKeyDictionary[nn.Module, dict[tuple[bool, bool], _Method]]" = weakref.WeakKeyDictionary()
+
+
+def energy_matrix(
+    energy_model: nn.Module, h: Tensor, a: Tensor, pad_mask: Tensor | None = None, *, chunk: int | None = None
+) -> Tensor:
+    """Energies of B contexts with many candidate actions each, [B, N].
+
+    Args:
+        energy_model: called as ``energy_model(h, a, pad_mask)`` for pairs, returns an energy per pair, [B, 1], or a
+            tuple that starts with it.
+        h: contexts, [B, S, D].
+        a: candidates that all contexts share, [N, H, Da], or own candidates of each context, [B, N, H, Da].
+        pad_mask: [B, S], True at positions of ``h`` to ignore.
+        chunk: candidates in one pass (default: by size). Later chunks are computed again in the backward pass, so
+            memory does not grow with N.
+
+    A model is folded once a comparison with plain scoring, made at the first call, has shown that it can be.
+    """
+    if h.dim() != 3 or a.dim() not in (3, 4) or (a.dim() == 4 and len(a) != len(h)):
+        raise ValueError(f"expected h [B, S, D], a [N, H, Da] or [B, N, H, Da]; got {[*h.shape]}, {[*a.shape]}")
+    dtype = _dtype(energy_model, h)
+    candidates = a.to(dtype) if a.dim() == 4 else a.to(dtype).unsqueeze(0)  # [B or 1, N, H, Da]
+    method = _method(energy_model, h, candidates, pad_mask, shared=a.dim() == 3)
+    if method.repeats_candidates:
+        candidates = candidates.expand(len(h), -1, -1, -1)
+    if method.trims and pad_mask is not None:
+        h, pad_mask = _trimmed(h, pad_mask)
+    return _in_chunks(method, energy_model, h.to(dtype), candidates, pad_mask, chunk)
+
+
+def is_folded(energy_model: nn.Module) -> bool:
+    """Whether the model has been scored, and always with each context encoded once."""
+    methods = _methods.get(unwrapped(energy_model), {})
+    return bool(methods) and all(method.folds for method in methods.values())
+
+
+def _in_chunks(
+    method: _Method, energy_model: nn.Module, h: Tensor, candidates: Tensor, pad_mask: Tensor | None, chunk: int | None
+) -> Tensor:
+    rows, steps = len(h), candidates.shape[2]
+    fitting = _STEPS_PER_FOLDED_PASS // (rows * steps) if method.folds else _PAIRS_PER_PLAIN_PASS // rows
+    # The first chunk goes through a DistributedDataParallel wrapper, so that its gradients are reduced. Later ones do
+    # not: they run again inside the backward pass, where the wrapper must not start another step.
+    first, later = _eager(energy_model) if method.folds else energy_model, unwrapped(energy_model)
+    memory: _Memory | None = [] if method.folds else None
+
+    def score_later(part: Tensor) -> Tensor:
+        if memory is None:
+            return _score_pairs(later, h, part, pad_mask)
+        if not method.reuses_keys:
+            return _score_folded(later, h, part, pad_mask, [])
+        one_position = None if pad_mask is None else torch.zeros_like(pad_mask[:, :1])
+        return _score_folded(later, h[:, :1], part, one_position, memory)
+
+    head, *tail = torch.split(candidates, max(1, chunk or fitting), dim=1)
+    if memory is None:
+        energies = [_score_pairs(first, h, head, pad_mask)]
+    else:
+        energies = [_score_folded(first, h, head, pad_mask, memory)]
+    for part in tail:
+        energies.append(
+            checkpoint(score_later, part, use_reentrant=False) if torch.is_grad_enabled() else score_later(part)
+        )
+    return torch.cat(energies, dim=1)
+
+
+def _score_pairs(model: nn.Module, h: Tensor, candidates: Tensor, pad_mask: Tensor | None) -> Tensor:
+    rows, count = len(h), candidates.shape[1]
+    actions = candidates.expand(rows, -1, -1, -1).flatten(0, 1)  # [B * N, H, Da]
+    masks = None if pad_mask is None else pad_mask.repeat_interleave(count, dim=0)
+    return _first(model(h.repeat_interleave(count, dim=0), actions, masks)).reshape(rows, count)
+
+
+def _score_folded(model: nn.Module, h: Tensor, candidates: Tensor, pad_mask: Tensor | None, memory: _Memory) -> Tensor:
+    """Energies [B, N] from one pass; ``memory`` is filled if it is empty, and used instead of ``h`` otherwise."""
+    rows, count = len(h), candidates.shape[1]
+    if len(candidates) == 1 and count == rows > 1:
+        # As many candidates as contexts look like pairs to the model. One more, dropped again, tells them apart.
+        candidates = torch.cat([candidates, candidates[:, :1]], dim=1)
+    with _folded_attention(model, rows, candidates.shape[1], memory):
+        energies = _first(model(h, candidates.flatten(0, 1), pad_mask))
+    return energies.reshape(rows, -1)[:, :count]
+
+
+@contextlib.contextmanager
+def _folded_attention(model: nn.Module, rows: int, count: int, memory: _Memory) -> Iterator[None]:
+    """While open, attentions in ``model`` whose keys are the contexts take all candidates as one query each."""
+    filled = bool(memory)
+    recalled = iter(tuple(memory))
+    steps: list[int | None] = []  # of the attention that is running: H if it is folded
+
+    def before(module: nn.MultiheadAttention, args: Any, kwargs: Any) -> tuple[Any, Any] | None:
+        call = {**dict(zip(_ATTENTION_ARGUMENTS, args, strict=False)), **kwargs}
+        query, key = call["query"], call["key"]
+        batch = 0 if module.batch_first else 1
+        if query.dim() != 3 or key.shape[batch] != rows or query.shape[batch] not in {count, rows * count} - {rows}:
+            steps.append(None)
+            return None
+        if call.get("attn_mask") is not None or call.get("is_causal"):
+            raise NotImplementedError("an attention between context and actions has an attn_mask")
+        steps.append(query.shape[1 - batch])
+        if filled:
+            call["key"], call["value"], call["key_padding_mask"] = next(recalled)
+        else:
+            memory.append((key, call["value"], call.get("key_padding_mask")))
+        query = query.transpose(0, batch).reshape(-1, count * query.shape[1 - batch], query.shape[2])
+        call["query"] = query.expand(rows, -1, -1).transpose(0, batch)
+        return (), call
+
+    def after(module: nn.MultiheadAttention, args: Any, kwargs: Any, outputs: Any) -> Any:
+        length = steps.pop()
+        if length is None:
+            return None
+        output, weights = outputs
+        output = output.transpose(0, 0 if module.batch_first else 1).reshape(rows * count, length, -1)
+        if weights is not None:  # [B, N * H, S], or [B, heads, N * H, S]
+            weights = weights.unflatten(-2, (count, length)).movedim(-3, 1).flatten(0, 1)
+        return output.transpose(0, 0 if module.batch_first else 1), weights
+
+    with contextlib.ExitStack() as hooks:
+        for module in model.modules():
+            if isinstance(module, nn.MultiheadAttention):
+                hooks.callback(module.register_forward_pre_hook(before, with_kwargs=True).remove)
+                # Prepended: the user's own hooks see the shapes they know.
+                hooks.callback(module.register_forward_hook(after, with_kwargs=True, prepend=True).remove)
+        yield
+
+
+def _method(
+    energy_model: nn.Module, h: Tensor, candidates: Tensor, pad_mask: Tensor | None, *, shared: bool
+) -> _Method:
+    """What is known of this model, found out at its first call with this kind of input."""
+    model = unwrapped(energy_model)
+    known = _methods.setdefault(model, {})
+    mode = shared, pad_mask is not None
+    if mode not in known:
+        method, reason = _find_method(energy_model, h, candidates, pad_mask, shared)
+        known[mode] = method
+        if not method.folds:
+            rows, count = len(h), candidates.shape[1]
+            warnings.warn(
+                f"energy_losses scores {type(model).__name__} pair by pair, because {reason}: each context is encoded "
+                f"once per candidate, here {rows} x {count} times, instead of {rows} times",
+                RuntimeWarning,
+                stacklevel=3,
+            )
+    return known[mode]
+
+
+def _find_method(
+    energy_model: nn.Module, h: Tensor, candidates: Tensor, pad_mask: Tensor | None, shared: bool
+) -> tuple[_Method, str]:
+    if _has_compiled_parts(_eager(energy_model)):
+        return _Method(), "a part of it is compiled"
+    reason = ""
+    for is_shared in (True, False) if shared else (False,):
+        try:
+            method = _compare(unwrapped(energy_model), h, candidates, pad_mask, is_shared)
+        except Exception as error:  # whatever a model raises at inputs that it was not written for
+            reason = reason or f"folding it raises {type(error).__name__} ({str(error).splitlines()[:1]})"
+            continue
+        if method.folds:
+            return method._replace(repeats_candidates=shared and not is_shared), ""
+        reason = reason or "folding it gives other energies"
+    return _Method(), reason
+
+
+def _compare(model: nn.Module, h: Tensor, candidates: Tensor, pad_mask: Tensor | None, shared: bool) -> _Method:
+    """Compare folded with plain scoring on two contexts and three candidates, where no count equals another."""
+    if _dtype(model, h) in (torch.bfloat16, torch.float16):
+        model = copy.deepcopy(model).float()  # in 16 bits, candidates can be too close to tell apart
+    generator = torch.Generator().manual_seed(0)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(torch.no_grad())
+        stack.enter_context(torch.autocast(h.device.type, enabled=False))
+        stack.enter_context(torch.random.fork_rng([h.device] if h.is_cuda else []))
+        stack.enter_context(_evaluating(model))
+        rows = h.detach()[[0, -1]].to(_dtype(model, h))
+        noise = torch.randn(rows.shape, generator=generator).to(rows)
+        rows = rows + noise * rows.abs().mean().clamp_min(1e-3)  # distinct, also where the batch has one row
+        mask = None if pad_mask is None else pad_mask[[0, -1]]
+        actions = 2 * torch.rand(1, 3, *candidates.shape[2:], generator=generator).to(rows) - 1
+        if not shared:
+            actions = torch.cat([actions, actions.flip(1)])
+
+        memory: _Memory = []
+        plain = _watched(model, _score_pairs, rows, actions, mask)
+        if not _agree(plain, _watched(model, _score_folded, rows, actions, mask, memory)):
+            return _Method()
+        return _Method(
+            folds=True,
+            reuses_keys=_reuses_keys(model, plain, rows, actions, mask, memory),
+            trims=_ignores_padding(model, plain, rows, actions, mask),
+        )
+
+
+def _reuses_keys(
+    model: nn.Module, plain: list[Tensor], h: Tensor, actions: Tensor, mask: Tensor | None, memory: _Memory
+) -> bool:
+    one_position = None if mask is None else torch.zeros_like(mask[:, :1])
+    try:
+        return _agree(plain, _watched(model, _score_folded, h[:, :1], actions, one_position, memory))
+    except Exception:
+        return False
+
+
+def _ignores_padding(model: nn.Module, plain: list[Tensor], h: Tensor, actions: Tensor, mask: Tensor | None) -> bool:
+    if mask is None or mask.dtype != torch.bool or mask.shape != h.shape[:2]:
+        return False
+    try:
+        longer = torch.cat([h, h[:, :1]], dim=1), actions, F.pad(mask, (0, 1), value=True)
+        return _agree(plain, _watched(model, _score_pairs, *longer))
+    except Exception:
+        return False
+
+
+def _watched(model: nn.Module, score: Any, *args: Any) -> list[Tensor]:
+    """Outputs of all modules in the order of their calls, then the energies."""
+    seen: list[Tensor] = []
+
+    def watch(module: nn.Module, inputs: Any, outputs: Any) -> None:
+        output = _first(outputs)
+        if isinstance(output, Tensor):
+            seen.append(output)
+
+    with contextlib.ExitStack() as hooks:
+        for module in model.modules():
+            hooks.callback(module.register_forward_hook(watch).remove)
+        energies = score(model, *args)
+    return [*seen, energies.flatten()]
+
+
+def _agree(plain: list[Tensor], other: list[Tensor]) -> bool:
+    """Whether all that is computed per pair is equal, to a small part of what tells a context's candidates apart.
+
+    The energies of a fresh model can differ by less than a tolerance on their size would allow, or not at all; then
+    the hidden layers before them decide. Both contexts have the same candidates, so a mean over these that differs
+    shows a layer that has seen the context.
+    """
+    decided = False
+    for expected, found in zip(plain, other, strict=True):
+        if expected.shape != found.shape or len(expected) != 6:
+            continue  # encodes contexts or candidates, not pairs
+        expected, found = expected.reshape(2, 3, -1), found.reshape(2, 3, -1)
+        noise = 256 * torch.finfo(torch.float32).eps * expected.abs().max()
+        tolerance = 0.02 * (expected.amax(1) - expected.amin(1)).max()
+        if not (expected - found).abs().max() <= tolerance.maximum(noise):
+            return False
+        means = expected.mean(1)
+        decided |= bool(tolerance > noise and (means[0] - means[1]).abs().max() > noise)
+    return decided
+
+
+@contextlib.contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    flags = [(module, module.training) for module in model.modules()]
+    try:
+        for module, _ in flags:
+            module.training = False
+        yield
+    finally:
+        for module, flag in flags:
+            module.training = flag
+
+
+def _eager(energy_model: nn.Module) -> nn.Module:
+    """The model without an outermost ``torch.compile``, whose code is fixed and takes no hooks."""
+    return getattr(energy_model, "_orig_mod", energy_model)
+
+
+def _has_compiled_parts(model: nn.Module) -> bool:
+    return any(hasattr(m, "_orig_mod") or getattr(m, "_compiled_call_impl", None) for m in model.modules())
+
+
+def _trimmed(h: Tensor, pad_mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Without the trailing positions that every row masks; this waits for the device once."""
+    kept = (~pad_mask).any(dim=0)
+    length = int((kept * torch.arange(1, len(kept) + 1, device=kept.device)).max().clamp_min(1))
+    return h[:, :length], pad_mask[:, :length]
+
+
+def _dtype(energy_model: nn.Module, h: Tensor) -> torch.dtype:
+    return next((parameter.dtype for parameter in energy_model.parameters()), h.dtype)
+
+
+def _first(output: Any) -> Tensor:
+    return output[0] if isinstance(output, tuple) else output  # type: ignore[no-any-return]

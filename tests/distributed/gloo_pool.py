@@ -1,0 +1,118 @@
+"""Real gloo ranks for tests: worker processes that start once, and a fresh process group for each job."""
+
+import importlib.util
+import multiprocessing
+import pickle
+import tempfile
+import time
+import traceback
+from datetime import timedelta
+from functools import cache
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any
+
+JOB_SECONDS = 60.0
+
+
+class RankError(AssertionError):
+    """A job failed on a rank, or did not end in time."""
+
+
+class GlooPool:
+    """``pool.run(world, function, *args)`` gives ``function(rank, world, *args)`` of each rank, in rank order.
+
+    The function must stand at the top level of its file, which the workers load by its path.
+    """
+
+    def __init__(self) -> None:
+        self._workers: list[tuple[Any, Connection]] = []
+
+    def run(self, world: int, function: Any, *args: Any, seconds: float = JOB_SECONDS) -> list[Any]:
+        answers = self.outcomes(world, function, *args, seconds=seconds)
+        failed = [f"rank {rank}:\n{answer[1]}" for rank, answer in enumerate(answers) if answer[0] != "ok"]
+        if failed:
+            raise RankError("\n".join(failed))
+        return [answer[1] for answer in answers]
+
+    def outcomes(
+        self, world: int, function: Any, *args: Any, seconds: float = JOB_SECONDS
+    ) -> list[tuple[str, Any, float]]:
+        """For each rank ("ok", result, seconds taken) or ("failed", traceback or reason, seconds taken)."""
+        while len(self._workers) < world:
+            self._workers.append(_start_worker())
+        workers = self._workers[:world]
+        answers: dict[int, tuple[str, Any, float]] = {}
+        with tempfile.TemporaryDirectory() as folder:
+            for rank, (_, connection) in enumerate(workers):
+                job = function.__code__.co_filename, function.__name__, rank, world, f"{folder}/store", args
+                connection.send_bytes(pickle.dumps(job))
+            deadline = time.monotonic() + seconds
+            while len(answers) < world and time.monotonic() < deadline:
+                open_ = [connection for rank, (_, connection) in enumerate(workers) if rank not in answers]
+                for connection in wait(open_, timeout=max(0.0, deadline - time.monotonic())):
+                    rank = next(r for r, (_, c) in enumerate(workers) if c is connection)
+                    try:
+                        answers[rank] = pickle.loads(connection.recv_bytes())
+                    except (EOFError, OSError):
+                        answers[rank] = ("failed", "the process died", 0.0)
+        late = world - len(answers)
+        if late or any(not process.is_alive() for process, _ in workers):
+            self.close()
+        return [answers.get(rank, ("failed", f"no answer within {seconds} s", seconds)) for rank in range(world)]
+
+    def close(self) -> None:
+        for process, connection in self._workers:
+            process.kill()
+            process.join()
+            connection.close()
+        self._workers = []
+
+
+def _start_worker() -> tuple[Any, Connection]:
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_work, args=(theirs,), daemon=True)
+    process.start()
+    theirs.close()
+    return process, ours
+
+
+def _work(connection: Connection) -> None:
+    import torch
+
+    torch.set_num_threads(1)
+    while True:
+        try:
+            job = connection.recv_bytes()
+        except EOFError:
+            return
+        start = time.monotonic()
+        try:
+            answer = ("ok", _run_job(*pickle.loads(job)))
+        except BaseException:
+            answer = ("failed", traceback.format_exc())
+        connection.send_bytes(pickle.dumps((*answer, time.monotonic() - start)))
+
+
+def _run_job(file: str, name: str, rank: int, world: int, store: str, args: tuple[Any, ...]) -> Any:
+    import torch.distributed as dist
+
+    function = getattr(_load(file), name)
+    dist.init_process_group(
+        "gloo", init_method=f"file://{store}", rank=rank, world_size=world, timeout=timedelta(seconds=20)
+    )
+    try:
+        return function(rank, world, *args)
+    finally:
+        dist.destroy_process_group()
+
+
+@cache
+def _load(file: str) -> Any:
+    spec = importlib.util.spec_from_file_location(f"job_{Path(file).stem}", file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

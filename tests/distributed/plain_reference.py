@@ -1,0 +1,90 @@
+"""The losses as one process would write them: pair by pair, no batching, nothing shared with the code under test."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Batch:
+    h: Tensor  # [B, S, D]
+    a: Tensor  # [B, H, Da]
+    mask: Tensor | None  # [B, S]
+
+    def rows(self, start: int, stop: int, length: int | None = None) -> "Batch":
+        """Some rows, cut to ``length`` positions."""
+        mask = None if self.mask is None else self.mask[start:stop, :length]
+        return replace(self, h=self.h[start:stop, :length], a=self.a[start:stop], mask=mask)
+
+
+def make_batch(rows: int, *, seed: int = 0, s: int = 5, d: int = 6, steps: int = 4, da: int = 3) -> Batch:
+    """Right-padded contexts of unequal lengths with noise at the padding, float64."""
+    generator = torch.Generator().manual_seed(seed)
+    h = torch.randn(rows, s, d, generator=generator, dtype=torch.float64)
+    a = torch.rand(rows, steps, da, generator=generator, dtype=torch.float64) * 2 - 1
+    lengths = torch.randint(1, s + 1, (rows,), generator=generator)
+    return Batch(h, a, torch.arange(s)[None] >= lengths[:, None])
+
+
+def share(batch: Batch, rows: list[int], rank: int) -> Batch:
+    """A rank's rows, its contexts cut to the rank's own longest."""
+    start = sum(rows[:rank])
+    own = batch.rows(start, start + rows[rank])
+    if own.mask is None or rows[rank] == 0:
+        return own
+    return own.rows(0, rows[rank], int((~own.mask).sum(dim=1).max()))
+
+
+def energy(model: nn.Module, batch: Batch, row: int, action: Tensor) -> Tensor:
+    mask = None if batch.mask is None else batch.mask[row : row + 1]
+    output = model(batch.h[row : row + 1], action[None], mask)
+    return (output[0] if isinstance(output, tuple) else output).reshape(())
+
+
+def energies(model: nn.Module, batch: Batch, candidates: Any) -> Tensor:
+    """[B, N]; ``candidates`` [N, H, Da], or a list of [H, Da] for each row."""
+    per_row = candidates if isinstance(candidates, list) else [list(candidates)] * len(batch.h)
+    rows = [[energy(model, batch, i, a) for a in actions] for i, actions in enumerate(per_row)]
+    return torch.stack([torch.stack(row) for row in rows])
+
+
+def infonce(
+    table: Tensor, positives: list[int], tau: float, kept: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean loss, mean positive energy, mean negative energy, row by row."""
+    losses, own, others = [], [], []
+    for i, j in enumerate(positives):
+        columns = [k for k in range(table.shape[1]) if k == j or kept is None or bool(kept[i, k])]
+        weights = torch.stack([torch.exp(-table[i, k] / tau) for k in columns])
+        losses.append(-torch.log(torch.exp(-table[i, j] / tau) / weights.sum()))
+        own.append(table[i, j])
+        others += [table[i, k] for k in columns if k != j]
+    none = table.sum() * 0
+    return torch.stack(losses).mean(), torch.stack(own).mean(), torch.stack(others).mean() if others else none
+
+
+def global_loss(model: nn.Module, batch: Batch, tau: float = 0.5) -> tuple[Tensor, Tensor, Tensor]:
+    return infonce(energies(model, batch, batch.a), list(range(len(batch.a))), tau)
+
+
+def gradients(model: nn.Module) -> list[Tensor | None]:
+    return [None if p.grad is None else p.grad.clone() for p in model.parameters()]
+
+
+def reference_gradients(model: nn.Module, loss: Tensor) -> list[Tensor | None]:
+    model.zero_grad()
+    loss.backward(retain_graph=True)
+    return gradients(model)
+
+
+def distance(found: list[Tensor | None], expected: list[Tensor | None]) -> float:
+    """Relative error of a list of gradients; a missing one is a zero."""
+    total = sum((e**2).sum() for e in expected if e is not None)
+    error = sum(
+        ((0 if f is None else f) - (0 if e is None else e)).square().sum()
+        for f, e in zip(found, expected, strict=True)
+        if not (f is None and e is None)
+    )
+    return float((error / total) ** 0.5)

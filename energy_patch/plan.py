@@ -64,10 +64,12 @@ class Plan:
         return apply_edits(self.source.text, [planned.edit for planned in self.edits])
 
 
-def make_plan(facts: Facts, strategy: Strategy, given: dict[str, Value], *, synchronise: bool) -> Plan:
+def make_plan(
+    facts: Facts, strategy: Strategy, given: dict[str, Value], recorded: dict[str, Value], *, synchronise: bool
+) -> Plan:
     """Decide every edit for one script.
 
-    `given` holds the strategy's options that were on the command line, by name.
+    `given` holds the strategy's options that were on the command line, by name; `recorded` is what to remember.
 
     Raises:
         Refusal: the script cannot be patched so; nothing was written.
@@ -80,7 +82,7 @@ def make_plan(facts: Facts, strategy: Strategy, given: dict[str, Value], *, sync
         planner.synchronise()
     planner.add_fields()
     planner.add_imports()
-    return planner.plan()
+    return planner.plan(recorded)
 
 
 def prove(plan: Plan) -> bytes:
@@ -126,12 +128,12 @@ class _Planner:
     def source(self) -> Source:
         return self.facts.source
 
-    def plan(self) -> Plan:
+    def plan(self, recorded: dict[str, Value]) -> Plan:
         modules = {f"{module.rpartition('.')[2]}.py" for module in self.imports}
         return Plan(
             source=self.source,
             strategy=self.strategy.name,
-            options=dict(self.given),
+            options=recorded,
             edits=tuple(sorted(self.edits, key=lambda planned: (planned.edit.start, planned.edit.end))),
             modules=tuple(sorted(modules)),
             names=tuple(sorted(self.names)),
@@ -167,8 +169,7 @@ class _Planner:
         text = apply_edits(self.source.text[start:end], shifted)
         is_literal = any(keyword.partition("=")[2][:1].isdigit() for keyword in keywords)
         self.add(
-            Edit(start, end, text),
-            f"call {self.strategy.function} instead of {ORIGINAL_LOSS}", tunable=is_literal
+            Edit(start, end, text), f"call {self.strategy.function} instead of {ORIGINAL_LOSS}", tunable=is_literal
         )
         if call.uncertain_lines:
             self.notes.append(
@@ -180,8 +181,8 @@ class _Planner:
         argument = bound.get("reduce_steps")
         if argument is not None and not argument.is_literal:
             message = (
-                f"the call passes reduce_steps={argument.value}, which {ORIGINAL_LOSS} never used and the new loss does "
-                "not have; remove it from the call and run again"
+                f"the call passes reduce_steps={argument.value}, which {ORIGINAL_LOSS} never used and the new loss "
+                "does not have; remove it from the call and run again"
             )
             raise Refusal("unsupported", message, line=call.line)
 

@@ -70,6 +70,7 @@ def _after_bare_item(source: Source, inside: Bracketed, last: Item, texts: Seque
     comment = source.text[end : source.line_end(end)].lstrip(" \t").startswith("#")
     if not comment or source.next_line(end) > inside.close:
         return [Edit(end, end, "".join(f",{newline}{indent}{text}" for text in texts))]
-    point = LinePoint(source.next_line(end), indent, source.line_of(end))
-    lines = [*(f"{text}," for text in texts[:-1]), texts[-1]]
-    return [Edit(end, end, ","), line_edit(source, point, lines)]
+    # The comma goes before the comment and the items go behind it: one edit, so that it can be found again.
+    behind = source.next_line(end)
+    block = f",{newline}".join(indent + text for text in texts) + newline
+    return [Edit(end, behind, "," + source.text[end:behind] + block)]

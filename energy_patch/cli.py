@@ -1,0 +1,151 @@
+"""Options in, outcome out: the command line holds no logic of its own."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from energy_patch import __version__
+from energy_patch.strategies import DEFAULT, strategies
+from energy_patch.strategy import Option, Value
+
+SCRIPTS = click.argument("scripts", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="SCRIPT...")
+JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
+DRY_RUN = click.option("--dry-run", is_flag=True, help="Print the diff and write nothing.")
+LINES: dict[str, Any] = {"type": click.IntRange(min=1), "multiple": True, "metavar": "LINE"}
+Command = Callable[..., Any]
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="energy-patch")
+def main() -> None:
+    """Give a multi-GPU energy model the negatives and the shared weights that it has on one GPU.
+
+    \b
+    energy-patch apply --dry-run finetune_Energy.py   show what would change
+    energy-patch apply finetune_Energy.py             change it
+    energy-patch revert finetune_Energy.py            take it all back
+    """
+
+
+def _all_options() -> dict[str, Option]:
+    return {option.name: option for item in strategies().values() for option in item.options}
+
+
+def _strategy_options(command: Command) -> Command:
+    for option in reversed(_all_options().values()):
+        owners = [item.name for item in strategies().values() if item.option(option.name)]
+        default = "off" if option.only_when_given else option.default
+        text = f"{option.help} [{', '.join(owners)}; default: {default}]"
+        command = click.option(option.flag, option.name, type=type(option.default), default=None, help=text)(command)
+    return command
+
+
+@main.command("apply")
+@click.option(
+    "--strategy",
+    type=click.Choice(list(strategies())),
+    default=None,
+    help=f"Which loss the script is given. [default: {DEFAULT}]",
+)
+@_strategy_options
+@click.option("--no-sync", is_flag=True, help="Do not keep the ranks' energy models equal.")
+@click.option("--broadcast-after", help="The line after which the energy model is complete.", **LINES)
+@click.option("--average-before", help="The line before which gradients must be averaged.", **LINES)
+@DRY_RUN
+@click.option("--full", is_flag=True, help="With --dry-run: new files too, in a diff that `git apply` accepts.")
+@click.option("--check", is_flag=True, help="Write nothing; exit with 3 if there is something to do.")
+@JSON
+@SCRIPTS
+def apply_command(
+    scripts: tuple[Path, ...],
+    strategy: str | None,
+    no_sync: bool,
+    broadcast_after: tuple[int, ...],
+    average_before: tuple[int, ...],
+    dry_run: bool,
+    full: bool,
+    check: bool,
+    as_json: bool,
+    **values: Value | None,
+) -> None:
+    """Patch scripts: the loss, its config fields, and the lines that keep the ranks one model."""
+    from energy_patch.apply import Request, apply
+
+    if full and not dry_run:
+        raise click.UsageError("--full belongs to --dry-run")
+    if no_sync and (broadcast_after or average_before):
+        raise click.UsageError("--no-sync goes with neither --broadcast-after nor --average-before")
+    given = _checked(strategy or DEFAULT, {name: value for name, value in values.items() if value is not None})
+    request = Request(strategy, given, not no_sync, broadcast_after, average_before)
+    report = apply(scripts, request, write=not (dry_run or check), cwd=Path.cwd())
+    names = " ".join(str(path) for path in scripts)
+    after = f"Next: start training as before. To take it back: energy-patch revert {names}"
+    _finish(report, as_json, diff=dry_run, full=full, after=after if report.outcome == "patched" else "")
+    if check and report.exit_code == 0 and report.has_work:
+        sys.exit(3)
+    sys.exit(report.exit_code)
+
+
+def _checked(strategy: str, given: dict[str, Value]) -> dict[str, Value]:
+    chosen = strategies()[strategy]
+    for name, value in given.items():
+        option = chosen.option(name)
+        if option is None:
+            flag = _all_options()[name].flag
+            known = ", ".join(item.flag for item in chosen.options)
+            raise click.UsageError(f"{flag} is not an option of strategy {strategy} (it has {known})")
+        if fault := option.fault(value):
+            raise click.UsageError(fault)
+    return given
+
+
+@main.command("revert")
+@DRY_RUN
+@JSON
+@SCRIPTS
+def revert_command(scripts: tuple[Path, ...], dry_run: bool, as_json: bool) -> None:
+    """Take the patch back: the original bytes, or your own later edits without the patch."""
+    from energy_patch.revert import revert
+
+    report = revert(scripts, write=not dry_run, cwd=Path.cwd())
+    _finish(report, as_json, diff=dry_run)
+    sys.exit(report.exit_code)
+
+
+@main.command("status")
+@JSON
+@SCRIPTS
+def status_command(scripts: tuple[Path, ...], as_json: bool) -> None:
+    """Say whether scripts are patched, with what, and whether the patch is intact."""
+    from energy_patch.status import status
+
+    report = status(scripts)
+    _finish(report, as_json)
+    sys.exit(report.exit_code)
+
+
+def _finish(report: Any, as_json: bool, *, diff: bool = False, full: bool = False, after: str = "") -> None:
+    """One JSON object or the diff on stdout; everything for a person on stderr."""
+    from energy_patch import report as words
+
+    if as_json:
+        click.echo(words.as_json(report))
+        return
+    if diff:
+        _print_diff(report.full_diff if full else b"".join(item.diff for item in report.outcomes))
+    for text in words.as_text(report, after=after):
+        click.echo(text, err=True)
+
+
+def _print_diff(diff: bytes) -> None:
+    from energy_patch.diff import colour
+
+    stdout = click.get_binary_stream("stdout")
+    stdout.write(colour(diff) if sys.stdout.isatty() and not os.environ.get("NO_COLOR") else diff)
+    stdout.flush()

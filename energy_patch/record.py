@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from energy_patch import __version__
-from energy_patch.edits import apply_edits
+from energy_patch.edits import Edit, apply_edits
 from energy_patch.refusal import Refusal
 from energy_patch.source import LINE_END, decode_source
 from energy_patch.templates import FOLDER_NAME, module_closure, template_bytes, template_names
-from energy_patch.tokens import identifiers, lex
+from energy_patch.tokens import COMMENT, identifiers, lex
 
 if TYPE_CHECKING:  # plan.py is read with the locator behind it; reading a record must stay fast
     from energy_patch.plan import Plan, Value
@@ -102,14 +102,10 @@ def make_entry(plan: Plan, patched: bytes) -> ScriptEntry:
         ValueError: an edit leaves nothing in the script by which it could be found again.
     """
     source = plan.source
-    edits = sorted(plan.edits, key=lambda planned: (planned.edit.start, planned.edit.end))
-    text = apply_edits(source.text, [planned.edit for planned in edits])
+    text = apply_edits(source.text, [planned.edit for planned in plan.edits])
     regions: list[Region] = []
     shift = 0
-    for planned in edits:
-        edit = planned.edit
-        if not any(token.solid for token in lex(edit.text)):
-            raise ValueError(f"nothing of edit {edit} could be found again")
+    for edit, title, tunable in _findable(plan):
         start = edit.start + shift
         end = start + len(edit.text)
         shift += len(edit.text) - (edit.end - edit.start)
@@ -122,8 +118,8 @@ def make_entry(plan: Plan, patched: bytes) -> ScriptEntry:
                 line=1 + len(LINE_END.findall(text, 0, start + _leading_space(edit.text))),
                 above=text[_context_start(text, start) : start],
                 below=text[end : _context_end(text, end)],
-                title=planned.title,
-                tunable=planned.tunable,
+                title=title,
+                tunable=tunable,
             )
         )
     return ScriptEntry(
@@ -136,6 +132,26 @@ def make_entry(plan: Plan, patched: bytes) -> ScriptEntry:
         modules=module_closure(plan.modules),
         edits=tuple(regions),
     )
+
+
+def _findable(plan: Plan) -> list[tuple[Edit, str, bool]]:
+    """The edits in order; one that is a mere separator becomes one with the edit that it was made for."""
+    found: list[tuple[Edit, str, bool]] = []
+    waiting: Edit | None = None
+    for planned in sorted(plan.edits, key=lambda planned: (planned.edit.start, planned.edit.end)):
+        edit = planned.edit
+        if waiting is not None:
+            between = plan.source.text[waiting.end : edit.start]
+            if any(token.kind != COMMENT for token in lex(between)):
+                raise ValueError(f"nothing of edit {waiting} could be found again")
+            edit = Edit(waiting.start, edit.end, waiting.text + between + edit.text)
+        findable = any(token.solid and token.kind != COMMENT for token in lex(edit.text))
+        waiting = None if findable else edit
+        if findable:
+            found.append((edit, planned.title, planned.tunable))
+    if waiting is not None:
+        raise ValueError(f"nothing of edit {waiting} could be found again")
+    return found
 
 
 def _leading_space(text: str) -> int:

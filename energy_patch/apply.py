@@ -118,8 +118,8 @@ def _prepare(path: Path, request: Request) -> _Prepared:
     if entry is None:
         return _fresh(path, source, source, request, ())
     undone = undo(source, entry)
-    is_same = request.strategy in (None, entry.strategy) and request.recorded == dict(entry.options)
-    if request.is_bare or (request.strategy is not None and is_same):
+    is_same = (request.strategy or DEFAULT, request.recorded) == (entry.strategy, dict(entry.options))
+    if request.is_bare or is_same:
         return _Prepared(path, source, source.raw, entry, None, undone.notes)
     original = decode_source(source.path, source.encode(undone.text))
     return _fresh(path, source, original, request, (f"switched from strategy {entry.strategy}", *undone.notes))

@@ -238,12 +238,12 @@ class _Planner:
             call.enclosing is not None and any(caller.config for caller in call.enclosing.callers)
         )
         if config is None or not reachable:
-            self._note_temperature(option, literal, f"at the call on line {call.line}")
+            self._note_temperature(option, literal, "a literal at the call, since no config is in scope")
             return literal
         existing = config.field(option.field)
         if existing is None:
             self.new_fields[option.field] = (option, literal)
-            self._note_temperature(option, literal, f"the config field {option.field}")
+            self._note_temperature(option, literal, f"the default of the config field {option.field}")
         else:
             self._reuse(existing, option)
             literal = existing.default or literal
@@ -258,8 +258,9 @@ class _Planner:
     def _note_temperature(self, option: Option, literal: str, where: str) -> None:
         if option != TAU:
             return
-        text = f"temperature: {ORIGINAL_TAU} (the original's default) becomes {literal}, {where}"
+        text = f"temperature: {ORIGINAL_TAU} as before, now {where}"
         if float(literal) != ORIGINAL_TAU:
+            text = f"temperature: {ORIGINAL_TAU} (the original's default) becomes {literal}, {where}"
             text += f"; --tau {ORIGINAL_TAU} keeps the old one"
         if text not in self.notes:
             self.notes.append(text)

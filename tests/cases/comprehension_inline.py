@@ -1,0 +1,12 @@
+# energy-patch apply --no-sync
+from energy.energy_model import energy_inbatch_swap_infonce
+
+def run(m, batches):
+    return [energy_inbatch_swap_infonce(m, h, a, mask) for h, a, mask in batches]
+# ==== after ====
+from energy.energy_model import energy_inbatch_swap_infonce
+import torch.distributed as dist
+from energy_losses.global_infonce import distributed_energy_inbatch_swap_infonce
+
+def run(m, batches):
+    return [distributed_energy_inbatch_swap_infonce(m, h, a, mask, tau=0.3, world_size=dist.get_world_size() if dist.is_initialized() else 1) for h, a, mask in batches]

@@ -1,0 +1,29 @@
+# energy-patch apply --no-sync --tau 0.5
+from dataclasses import dataclass
+import torch.distributed as dist
+from energy.energy_model import energy_inbatch_swap_infonce
+
+
+@dataclass
+class Config:
+    lr: float = 1e-3  # learning rate
+
+
+def run(m, h, a, mask, cfg: Config):
+    return energy_inbatch_swap_infonce(m, h, a, mask)
+# ==== after ====
+from dataclasses import dataclass
+import torch.distributed as dist
+from energy.energy_model import energy_inbatch_swap_infonce
+from energy_losses.global_infonce import distributed_energy_inbatch_swap_infonce
+
+
+@dataclass
+class Config:
+    lr: float = 1e-3  # learning rate
+    energy_tau: float = 0.5  # Temperature of the energy model's InfoNCE loss
+
+
+def run(m, h, a, mask, cfg: Config):
+    world_size = dist.get_world_size() if dist.is_initialized() else 1
+    return distributed_energy_inbatch_swap_infonce(m, h, a, mask, tau=cfg.energy_tau, world_size=world_size)

@@ -1,0 +1,17 @@
+# energy-patch apply --no-sync
+import torch.distributed as dist
+from energy.energy_model import energy_inbatch_swap_infonce
+
+def run(m, h, a, mask):
+    dist = (h - a).norm()
+    return energy_inbatch_swap_infonce(m, h, a, mask), dist
+# ==== after ====
+import torch.distributed as dist
+from energy.energy_model import energy_inbatch_swap_infonce
+import torch.distributed as torch_distributed
+from energy_losses.global_infonce import distributed_energy_inbatch_swap_infonce
+
+def run(m, h, a, mask):
+    dist = (h - a).norm()
+    world_size = torch_distributed.get_world_size() if torch_distributed.is_initialized() else 1
+    return distributed_energy_inbatch_swap_infonce(m, h, a, mask, tau=0.3, world_size=world_size), dist

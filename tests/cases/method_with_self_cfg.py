@@ -1,0 +1,37 @@
+# energy-patch apply --no-sync
+from dataclasses import dataclass
+import torch.distributed as dist
+from energy.energy_model import energy_inbatch_swap_infonce
+
+
+@dataclass(frozen=True)
+class Config:
+    lr: float = 1e-3
+
+
+class Trainer:
+    def __init__(self, cfg: Config):
+        self.cfg = cfg
+
+    def loss(self, m, h, a, mask):
+        return energy_inbatch_swap_infonce(m, h, a, mask)
+# ==== after ====
+from dataclasses import dataclass
+import torch.distributed as dist
+from energy.energy_model import energy_inbatch_swap_infonce
+from energy_losses.global_infonce import distributed_energy_inbatch_swap_infonce
+
+
+@dataclass(frozen=True)
+class Config:
+    lr: float = 1e-3
+    energy_tau: float = 0.3  # Temperature of the energy model's InfoNCE loss
+
+
+class Trainer:
+    def __init__(self, cfg: Config):
+        self.cfg = cfg
+
+    def loss(self, m, h, a, mask):
+        world_size = dist.get_world_size() if dist.is_initialized() else 1
+        return distributed_energy_inbatch_swap_infonce(m, h, a, mask, tau=self.cfg.energy_tau, world_size=world_size)

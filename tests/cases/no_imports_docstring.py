@@ -1,0 +1,25 @@
+# energy-patch apply --no-sync
+#!/usr/bin/env python
+"""A script."""
+
+
+def energy_inbatch_swap_infonce(energy_model, h, a_pos, pad_mask):
+    return None
+
+
+def run(m, h, a, mask):
+    return energy_inbatch_swap_infonce(m, h, a, mask)
+# ==== after ====
+#!/usr/bin/env python
+"""A script."""
+import torch.distributed as dist
+from energy_losses.global_infonce import distributed_energy_inbatch_swap_infonce
+
+
+def energy_inbatch_swap_infonce(energy_model, h, a_pos, pad_mask):
+    return None
+
+
+def run(m, h, a, mask):
+    world_size = dist.get_world_size() if dist.is_initialized() else 1
+    return distributed_energy_inbatch_swap_infonce(m, h, a, mask, tau=0.3, world_size=world_size)

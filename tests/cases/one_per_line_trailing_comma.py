@@ -1,0 +1,27 @@
+# energy-patch apply --no-sync
+from energy.energy_model import energy_inbatch_swap_infonce
+
+def run(m, h, a, mask):
+    result = energy_inbatch_swap_infonce(
+        m,
+        h,
+        a,
+        mask,  # True = pad
+    )
+    return result
+# ==== after ====
+from energy.energy_model import energy_inbatch_swap_infonce
+import torch.distributed as dist
+from energy_losses.global_infonce import distributed_energy_inbatch_swap_infonce
+
+def run(m, h, a, mask):
+    world_size = dist.get_world_size() if dist.is_initialized() else 1
+    result = distributed_energy_inbatch_swap_infonce(
+        m,
+        h,
+        a,
+        mask,  # True = pad
+        tau=0.3,
+        world_size=world_size,
+    )
+    return result

@@ -1,0 +1,13 @@
+# energy-patch apply --no-sync
+from energy.energy_model import energy_inbatch_swap_infonce
+
+def run(m, h, a, mask):
+    return energy_inbatch_swap_infonce(m, h, a, reduce_steps="mean", pad_mask=mask)
+# ==== after ====
+from energy.energy_model import energy_inbatch_swap_infonce
+import torch.distributed as dist
+from energy_losses.global_infonce import distributed_energy_inbatch_swap_infonce
+
+def run(m, h, a, mask):
+    world_size = dist.get_world_size() if dist.is_initialized() else 1
+    return distributed_energy_inbatch_swap_infonce(m, h, a, tau=0.3, world_size=world_size, pad_mask=mask)

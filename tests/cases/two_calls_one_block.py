@@ -1,0 +1,19 @@
+# energy-patch apply --no-sync
+from energy.energy_model import energy_inbatch_swap_infonce
+
+def run(m, h, a, mask):
+    first = energy_inbatch_swap_infonce(m, h, a, mask)
+    if mask is None:
+        second = energy_inbatch_swap_infonce(m, h, a, None)
+    return first, second
+# ==== after ====
+from energy.energy_model import energy_inbatch_swap_infonce
+import torch.distributed as dist
+from energy_losses.global_infonce import distributed_energy_inbatch_swap_infonce
+
+def run(m, h, a, mask):
+    world_size = dist.get_world_size() if dist.is_initialized() else 1
+    first = distributed_energy_inbatch_swap_infonce(m, h, a, mask, tau=0.3, world_size=world_size)
+    if mask is None:
+        second = distributed_energy_inbatch_swap_infonce(m, h, a, None, tau=0.3, world_size=world_size)
+    return first, second

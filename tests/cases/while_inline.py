@@ -1,0 +1,14 @@
+# energy-patch apply --no-sync
+from energy.energy_model import energy_inbatch_swap_infonce
+
+def run(m, h, a, mask):
+    while energy_inbatch_swap_infonce(m, h, a, mask)[0] > 1:
+        pass
+# ==== after ====
+from energy.energy_model import energy_inbatch_swap_infonce
+import torch.distributed as dist
+from energy_losses.global_infonce import distributed_energy_inbatch_swap_infonce
+
+def run(m, h, a, mask):
+    while distributed_energy_inbatch_swap_infonce(m, h, a, mask, tau=0.3, world_size=dist.get_world_size() if dist.is_initialized() else 1)[0] > 1:
+        pass

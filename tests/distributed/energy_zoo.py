@@ -103,6 +103,15 @@ class ContextAttentionEnergy(CrossEnergy):
         return super().attend(steps, context, mask)
 
 
+class SkipEnergy(CrossEnergy):
+    """A pooled context joins after the attention too: folds, but each chunk needs the context."""
+
+    def attend(self, steps: Tensor, context: Tensor, mask: Tensor | None) -> Tensor:
+        z = super().attend(steps, context, mask)
+        pooled = context[:, :1].mean(dim=1) + context.mean(dim=1)
+        return z + pooled.repeat_interleave(len(z) // len(context), dim=0)[:, None]
+
+
 class JointEnergy(CrossEnergy):
     """Context and actions are one sequence that attends to itself: cannot be folded."""
 
@@ -152,7 +161,7 @@ class StepIndexEnergy(CrossEnergy):
 
 FOLDABLE = (
     CrossEnergy, TupleEnergy, TwoLayerEnergy, ResidualEnergy, SequenceFirstEnergy, HeadWeightsEnergy,
-    ContextAttentionEnergy,
+    ContextAttentionEnergy, SkipEnergy,
 )  # fmt: skip
 NOT_FOLDABLE = (JointEnergy, AcrossActionsEnergy, PooledEnergy, CausalEnergy, StepIndexEnergy)
 

@@ -146,6 +146,5 @@ def _finish(report: Any, as_json: bool, *, diff: bool = False, full: bool = Fals
 def _print_diff(diff: bytes) -> None:
     from energy_patch.diff import colour
 
-    stdout = click.get_binary_stream("stdout")
-    stdout.write(colour(diff) if sys.stdout.isatty() and not os.environ.get("NO_COLOR") else diff)
-    stdout.flush()
+    is_coloured = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    click.echo(colour(diff) if is_coloured else diff, nl=False, color=is_coloured)

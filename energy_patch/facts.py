@@ -72,7 +72,8 @@ class Call:
 
     `config` is the expression of a config instance in scope; `before` is where a line may stand before the statement
     (None where it cannot) and `block` the chain of statement blocks around it; `enclosing` is None outside functions.
-    `occupied` are the names in use in the function around it, `local_names` those bound between it and the top level.
+    `occupied` are the names in use in the function around it, `local_names` those bound between it and the top level,
+    `in_scope` those that have a value when it runs.
     `uncertain_lines` are conditions around the call that ranks might decide differently.
     """
 
@@ -85,6 +86,7 @@ class Call:
     enclosing: Function | None
     occupied: frozenset[str]
     local_names: frozenset[str]
+    in_scope: frozenset[str]
     uncertain_lines: tuple[int, ...] = ()
 
     def bound(self) -> dict[str, Argument]:

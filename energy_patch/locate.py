@@ -139,6 +139,7 @@ def _call(
         enclosing=functions[definition] if definition is not None else None,
         occupied=_occupied(tree, around),
         local_names=_local_names(scope),
+        in_scope=_in_scope(tree, call, scope),
         uncertain_lines=values.uncertain_conditions(call, through_callers=True),
     )
 
@@ -278,6 +279,23 @@ def _local_names(scope: Scope | None) -> frozenset[str]:
     while scope is not None and scope.parent is not None:
         names |= set(scope.bindings)
         scope = scope.parent
+    return frozenset(names)
+
+
+def _in_scope(tree: Tree, call: cst.Call, scope: Scope) -> frozenset[str]:
+    """Names bound around a call: in its own function only those that are bound above it."""
+    line = tree.line(call)
+    names: set[str] = set()
+    inner: Scope | None = scope
+    while inner is not None:
+        is_own = inner.function() is scope.function()
+        for name, bindings in inner.bindings.items():
+            parameter = any(binding.kind == "parameter" for binding in bindings)
+            if scope.owner(name) is inner and (
+                parameter or not is_own or any(tree.line(binding.node) < line for binding in bindings)
+            ):
+                names.add(name)
+        inner = inner.parent
     return frozenset(names)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -21,7 +22,7 @@ from energy_patch.facts import (
 )
 from energy_patch.refusal import Refusal
 from energy_patch.source import Source, check_compiles, decode_source
-from energy_patch.splice import append_items, line_edit
+from energy_patch.splice import append_items, insert_item, line_edit, replace_default
 from energy_patch.strategy import TAU, Option, Strategy
 from energy_patch.strategy import Value as Value
 
@@ -157,8 +158,9 @@ class _Planner:
         self._check_reduce_steps(call, bound)
         function = self._imported(self.strategy.module, self.strategy.function)
         inner = [Edit(call.function.start, call.function.end, function)]
-        keywords = list(self._keywords(call, bound))
-        inner += self._rebound(call, bound)
+        placed: set[str] = set()
+        inner += self._rebound(call, bound, placed)
+        keywords = list(self._keywords(call, bound, placed))
         dropped = bound.get("reduce_steps")
         if dropped is None:
             inner += append_items(self.source, call.arguments, keywords)
@@ -186,8 +188,11 @@ class _Planner:
             )
             raise Refusal("unsupported", message, line=call.line)
 
-    def _rebound(self, call: Call, bound: dict[str, Argument]) -> Iterator[Edit]:
-        """Edits that hand the original's arguments over under the new loss's names and in its order."""
+    def _rebound(self, call: Call, bound: dict[str, Argument], placed: set[str]) -> Iterator[Edit]:
+        """Edits that hand the original's arguments over under the new loss's names and in its order.
+
+        New parameters that come between them are put in their place and noted in `placed`.
+        """
         positional = self.strategy.positional
         place = 0
         for name in ORIGINAL_PARAMETERS[:-1]:
@@ -200,20 +205,69 @@ class _Planner:
                 if new_name != name:
                     yield Edit(start, start + len(name), new_name)
                 continue
-            fits = place < len(positional) and positional[place] == new_name
-            place += 1
-            if not fits:
+            while place < len(positional) and (option := self._variable(positional[place])) is not None:
+                place += 1
+                placed.add(option.keyword)
+                yield insert_item(self.source, call.arguments, argument, self._variable_name(call, option))
+            if place < len(positional) and positional[place] == new_name:
+                place += 1
+            else:
+                place = len(positional)
                 yield Edit(start, start, f"{new_name}=")
 
-    def _keywords(self, call: Call, bound: dict[str, Argument]) -> Iterator[str]:
+    def _variable(self, parameter: str) -> Option | None:
+        return next(
+            (item for item in self.strategy.options if item.kind == "variable" and item.keyword == parameter), None
+        )
+
+    def _variable_name(self, call: Call, option: Option) -> str:
+        name = str(self.given.get(option.name, option.default))
+        if name not in call.in_scope:
+            message = (
+                f"strategy {self.strategy.name} needs {option.keyword}, and no variable {name} has a value above this "
+                f"call; name the one that holds them with {option.flag} NAME, or take another strategy"
+            )
+            raise Refusal("not-found", message, line=call.line)
+        return name
+
+    def _keywords(self, call: Call, bound: dict[str, Argument], placed: set[str]) -> Iterator[str]:
+        for option in self.strategy.options:
+            if option.kind == "variable" and option.keyword not in placed:
+                yield f"{option.keyword}={self._variable_name(call, option)}"
         if "pad_mask" not in bound and "pad_mask" in self.strategy.renamed:
             yield f"{self.strategy.renamed['pad_mask']}=None"
+        for keyword, name in self.strategy.config_values:
+            yield f"{keyword}={self._config_value(call, keyword, name)}"
         for option in self.strategy.options:
             value = self._option_value(call, bound, option)
             if value is not None:
                 yield f"{option.keyword}={value}"
         if self.strategy.passes_world_size:
             yield f"world_size={self._world_size(call)}"
+
+    def _config_value(self, call: Call, keyword: str, name: str) -> str:
+        """A field that the user's config already has, as the call can read it."""
+        config = self.facts.config
+        callers = call.enclosing.callers if call.enclosing is not None else ()
+        in_reach = call.config is not None or (callers and all(caller.config for caller in callers))
+        if config is None or config.field(name) is None or not in_reach:
+            message = (
+                f"strategy {self.strategy.name} decides by the configured {name}, and no config with a field {name} is "
+                "in scope here or at every call of this function; take strategy global or layer"
+            )
+            raise Refusal("not-found", message, line=call.line)
+        if call.config is not None:
+            return f"{call.config}.{name}"
+        return self._parameter(call, name, f"energy_{keyword}", "None")
+
+    def _parameter(self, call: Call, field_name: str, wanted: str, default: str) -> str:
+        """The parameter through which the function around a call is handed a config field."""
+        assert call.enclosing is not None
+        parameters = self.threaded.setdefault(call.enclosing.line, {})
+        if field_name not in parameters:
+            has_it = call.enclosing.parameter(wanted) is not None
+            parameters[field_name] = (wanted if has_it else _free_name(wanted, call.occupied), default)
+        return parameters[field_name][0]
 
     def _option_value(self, call: Call, bound: dict[str, Argument], option: Option) -> str | None:
         """The expression that a call hands to the loss for an option; None where it hands none."""
@@ -249,11 +303,7 @@ class _Planner:
             literal = existing.default or literal
         if call.config is not None:
             return f"{call.config}.{option.field}"
-        assert call.enclosing is not None
-        parameters = self.threaded.setdefault(call.enclosing.line, {})
-        if option.field not in parameters:
-            parameters[option.field] = (self._parameter_name(call, option.field), literal)
-        return parameters[option.field][0]
+        return self._parameter(call, option.field, option.field, literal)
 
     def _note_temperature(self, option: Option, literal: str, where: str) -> None:
         if option != TAU:
@@ -283,12 +333,6 @@ class _Planner:
         text = f"line {existing.line}: the config's own field {existing.name} = {existing.default} is used"
         if text not in self.notes:
             self.notes.append(text)
-
-    def _parameter_name(self, call: Call, name: str) -> str:
-        assert call.enclosing is not None
-        if call.enclosing.parameter(name) is not None:
-            return name
-        return _free_name(name, call.occupied)
 
     def _world_size(self, call: Call) -> str:
         expression = WORLD_SIZE.format(self._distributed(call))
@@ -337,7 +381,7 @@ class _Planner:
         equal = getattr(items[-1], "equal", "=") if items else "="
         named = [item for item in function.parameters.items if item.name not in (None, "self", "cls")]
         if named and all(getattr(item, "annotated", False) for item in named):
-            kind = "float" if "." in default else "int"
+            kind = "int | None" if default == "None" else type(ast.literal_eval(default)).__name__
             return f"{name}: {kind} = {default}"
         return f"{name}{equal}{default}"
 
@@ -384,7 +428,24 @@ class _Planner:
         )
 
     def set_defaults(self) -> None:
-        """Change defaults of the user's own config fields, for strategies that do so."""
+        """Change the defaults of the user's own config fields that the strategy names."""
+        replaced: dict[str, str] = {}
+        for option in self.strategy.options:
+            if option.kind != "default":
+                continue
+            existing = self.facts.config.field(option.field) if self.facts.config is not None else None
+            value = str(self.given.get(option.name, option.default))
+            if existing is None or existing.value is None or existing.default is None:
+                message = (
+                    f"strategy {self.strategy.name} sets the default of the config field {option.field}, and no "
+                    "config class here has that field with a default; set it where your script does"
+                )
+                raise Refusal("not-found", message)
+            replaced[option.field] = existing.default
+            if existing.default != value:
+                title = f"the default of {option.field} becomes {value}, it was {existing.default}"
+                self.add(replace_default(self.source, existing, value), title, tunable=True)
+        self.notes += self.strategy.notes(self.given, replaced)
 
     # --- one model on all ranks
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from energy_patch.edits import Edit
-from energy_patch.facts import Bracketed, Item, LinePoint
+from energy_patch.facts import Bracketed, ConfigField, Item, LinePoint
 from energy_patch.source import Source
 
 
@@ -36,6 +36,28 @@ def append_items(source: Source, inside: Bracketed, texts: Sequence[str]) -> lis
     if not stands_alone:
         return [Edit(last.span.end, last.span.end, "".join(f", {text}" for text in texts))]
     return _after_bare_item(source, inside, last, texts)
+
+
+def insert_item(source: Source, inside: Bracketed, before: Item, text: str) -> Edit:
+    """Put an item before another one, on a line of its own if that one stands so."""
+    start = before.span.start
+    if _stands_alone(source, inside, before):
+        newline = source.newline_at(source.line_start(start))
+        return Edit(start, start, f"{text},{newline}{_item_indent(source, before)}")
+    return Edit(start, start, f"{text}, ")
+
+
+def replace_default(source: Source, existing: ConfigField, value: str) -> Edit:
+    """Change a field's default; a comment behind it stays in its column if there is room."""
+    assert existing.value is not None
+    statement, old = existing.statement, existing.value
+    text = source.text[statement.start : old.start] + value + source.text[old.end : statement.end]
+    rest = source.text[statement.end : source.line_end(statement.end)]
+    gap = len(rest) - len(rest.lstrip(" "))
+    if not rest.lstrip(" ").startswith("#"):
+        return Edit(statement.start, statement.end, text)
+    room = max(gap - (len(text) - (statement.end - statement.start)), min(gap, 2))
+    return Edit(statement.start, statement.end + gap, text + " " * room)
 
 
 def _stands_alone(source: Source, inside: Bracketed, item: Item) -> bool:

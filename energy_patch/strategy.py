@@ -65,13 +65,30 @@ MIN_DISTANCE = Option(
     only_when_given=True,
 )
 
+NUM_NEGATIVES = Option(
+    "--num-negatives",
+    kind="field",
+    default=8,
+    help="Explicit negatives for each sample.",
+    field="energy_num_negatives",
+    keyword="num_negatives",
+    comment="Explicit negatives for each sample of the energy loss",
+)
+LAYER_ACTIONS = Option(
+    "--layer-actions",
+    kind="variable",
+    default="layer_actions",
+    help="The variable that holds the actions predicted from each layer.",
+    keyword="layer_actions",
+)
+
 
 @dataclass(frozen=True)
 class Cost:
     """What a strategy costs one rank in one step, and what it gives, for W ranks x B samples.
 
-    `evaluations` are energies computed; `gathered_bytes` are the actions that arrive from other ranks, for chunks of
-    `action_values` numbers of `value_bytes` bytes; `negatives` are those that each sample meets.
+    `negatives` are those that each sample meets, `evaluations` the energies computed, `gathered_bytes` the actions that
+    arrive from other ranks.
     """
 
     negatives: int
@@ -80,6 +97,12 @@ class Cost:
 
 
 CostFormula = Callable[[int, int, int, dict[str, Value]], Cost]
+Notes = Callable[[dict[str, Value], dict[str, str]], tuple[str, ...]]
+
+
+def no_notes(options: dict[str, Value], replaced: dict[str, str]) -> tuple[str, ...]:
+    """For a strategy that has nothing more to say."""
+    return ()
 
 
 @dataclass(frozen=True)
@@ -87,10 +110,11 @@ class Strategy:
     """One remedy: which loss it calls, with what, at which cost.
 
     `module` and `function` name the loss in `templates/energy_losses/`; both are empty for a strategy that keeps the
-    original call. `positional` are the loss's leading parameters, `renamed` says which of them carry the original's
-    arguments under another name, `inserted` which are new, by option. `passes_world_size` hands the loss the number of
-    ranks; `config_values` hands it fields that the user's config already has, by keyword.
-    `cost(world_size, batch, action_values, options)` is the formula; `advice` says in one line when to take it.
+    original call. `positional` are the loss's leading parameters (new ones among them are options of kind `variable`),
+    `renamed` says which of them carry the original's arguments under another name. `passes_world_size` hands the loss
+    the number of ranks; `config_values` hands it fields that the user's config must have, as (keyword, field).
+    `cost(world_size, batch, action_bytes, options)` is the formula; `advice` says in one line when to take it;
+    `notes(options, replaced_defaults)` is what a user should be told after it was applied.
     """
 
     name: str
@@ -104,7 +128,7 @@ class Strategy:
     options: tuple[Option, ...] = ()
     passes_world_size: bool = False
     config_values: tuple[tuple[str, str], ...] = ()
-    notes: tuple[str, ...] = ()
+    notes: Notes = no_notes
 
     def option(self, name: str) -> Option | None:
         return next((option for option in self.options if option.name == name), None)

@@ -1,0 +1,50 @@
+"""local-batch: no new loss, only larger batches on fewer ranks and less accumulation."""
+
+from __future__ import annotations
+
+from energy_patch.strategy import Cost, Option, Strategy, Value
+
+BATCH_SIZE = Option(
+    "--batch-size",
+    kind="default",
+    default=6,
+    help="New default of the config's batch_size.",
+    field="batch_size",
+)
+ACCUMULATION = Option(
+    "--grad-accumulation-steps",
+    kind="default",
+    default=2,
+    help="New default of the config's grad_accumulation_steps.",
+    field="grad_accumulation_steps",
+)
+
+
+def cost(world_size: int, batch: int, action_bytes: int, options: dict[str, Value]) -> Cost:
+    """The original loss at the new batch size: all pairs of the local batch."""
+    batch = int(options.get(BATCH_SIZE.name, BATCH_SIZE.default))
+    return Cost(batch - 1, batch * batch, 0)
+
+
+def notes(options: dict[str, Value], replaced: dict[str, str]) -> tuple[str, ...]:
+    """What this strategy does and does not do, in numbers."""
+    batch = int(options.get(BATCH_SIZE.name, BATCH_SIZE.default))
+    steps = int(options.get(ACCUMULATION.name, ACCUMULATION.default))
+    before = replaced.get(BATCH_SIZE.field, "")
+    was = f" ({int(before) - 1} at the default before, {before})" if before.isdecimal() and int(before) != batch else ""
+    return (
+        f"each sample meets batch_size - 1 = {batch - 1} negatives{was}, and no more: accumulating {steps} steps adds "
+        f"none, so it is not {batch * steps - 1}",
+        "flags on the launch command override these defaults: take --batch_size and --grad_accumulation_steps out",
+        "the same 24 samples per step: 8 ranks x 3 = 4 ranks x 6 = 2 ranks x 12; start as many ranks as that leaves",
+    )
+
+
+STRATEGY = Strategy(
+    name="local-batch",
+    summary="the original loss on larger local batches; the ranks still become one model",
+    advice="if memory allows, and only where nothing else may change",
+    cost=cost,
+    options=(BATCH_SIZE, ACCUMULATION),
+    notes=notes,
+)

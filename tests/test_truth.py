@@ -1,0 +1,178 @@
+"""The claim: after `apply`, eight ranks with three samples each train exactly as one rank with twenty-four.
+
+The bundled codebase is trained as its users train it, by its own loop, loss, optimiser and clip; a driver in
+`drivers/` looks on. Ranks start from different seeds and pad to different lengths. Three patched scripts with one
+thing taken back must fail the same comparison.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).parents[1]
+SAMPLE = ROOT / "energy_patch" / "demo" / "sample"
+DRIVERS = Path(__file__).parent / "drivers"
+SCRIPT = "finetune_Energy.py"
+RANKS, BATCH = 8, 3
+LIMIT = 120  # seconds for a process group
+TOLERANCE = 1e-5
+
+OLD_CALL = "energy_inbatch_swap_infonce(energy_model,context_hidden,ground_truth_actions, energy_mask)\n"
+
+
+def copy_sample(folder: Path) -> Path:
+    shutil.copytree(SAMPLE, folder, ignore=shutil.ignore_patterns("__pycache__", "runs"))
+    return folder / SCRIPT
+
+
+def patched_sample(folder: Path, strategy: str = "global", *options: str) -> Path:
+    script = copy_sample(folder)
+    command = [sys.executable, "-m", "energy_patch", "apply", "--strategy", strategy, *options, SCRIPT]
+    run = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60, check=False)
+    assert run.returncode == 0, run.stderr
+    return script
+
+
+def drive(driver: str, folder: Path, script: Path, ranks: int, *arguments: object) -> str:
+    """Run a driver on `ranks` gloo ranks; their standard output."""
+    folder.mkdir()
+    command = [sys.executable, "-m", "energy_patch.demo.launch", "--ranks", str(ranks), str(DRIVERS / driver)]
+    with subprocess.Popen(
+        [*command, str(folder), str(script), *map(str, arguments)],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        try:
+            output, _ = process.communicate(timeout=LIMIT)
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == 0, output
+    return output
+
+
+def train(folder: Path, script: Path, ranks: int, batch: int, steps: int = 3, *flags: object) -> list[dict]:
+    """What each rank's energy model went through, dropout off."""
+    arguments = ["--batch_size", batch, "--max_steps", steps, "--seed", 11, "--energy_dropout", 0.0]
+    arguments += ["--num_held_out", 24, "--held_out_freq", 1000, "--run_root_dir", folder / "runs"]
+    drive("record_run.py", folder, script, ranks, *arguments, *flags)
+    return [torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in range(ranks)]
+
+
+def relative_error(value: torch.Tensor, reference: torch.Tensor) -> float:
+    difference = (value.double() - reference.double()).norm()
+    return float(difference / reference.double().norm())
+
+
+def gradient_errors(ranks: list[dict], reference: dict) -> list[float]:
+    return [relative_error(rank["first_gradient"], reference["first_gradient"]) for rank in ranks]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("truth")
+
+
+@pytest.fixture(scope="module")
+def reference(folder: Path) -> dict:
+    (one,) = train(folder / "one_rank", copy_sample(folder / "untouched"), 1, RANKS * BATCH)
+    return one
+
+
+@pytest.fixture(scope="module")
+def patched(folder: Path) -> Path:
+    return patched_sample(folder / "code", "global", "--tau", "0.5")
+
+
+@pytest.fixture(scope="module")
+def eight(folder: Path, patched: Path) -> list[dict]:
+    return train(folder / "eight_ranks", patched, RANKS, BATCH)
+
+
+def test_ranks_really_differ(eight: list[dict], reference: dict) -> None:
+    assert len({rank["seed"] for rank in eight}) == RANKS
+    assert len({rank["contexts"][-1] for rank in eight}) > 1
+    assert {rank["contexts"][-1][0] for rank in eight} == {BATCH}
+    assert reference["contexts"][-1][0] == (RANKS * BATCH) ** 2
+
+
+def test_every_rank_starts_from_rank_0s_weights(eight: list[dict], reference: dict) -> None:
+    for rank in eight:
+        assert torch.equal(rank["first_weights"], reference["first_weights"])
+
+
+def test_first_gradient_is_that_of_one_rank_with_the_whole_batch(eight: list[dict], reference: dict) -> None:
+    errors = gradient_errors(eight, reference)
+    print(f"relative errors of the first gradient: {min(errors):.1e} to {max(errors):.1e}")
+    assert max(errors) <= TOLERANCE
+
+
+def test_weights_stay_bitwise_equal(eight: list[dict]) -> None:
+    for rank in eight:
+        assert len(rank["weights"]) == 3
+        for mine, theirs in zip(rank["weights"], eight[0]["weights"], strict=True):
+            assert torch.equal(mine, theirs)
+
+
+def test_weights_follow_those_of_one_rank(eight: list[dict], reference: dict) -> None:
+    moved = reference["weights"][-1] - reference["first_weights"]
+    assert relative_error(eight[0]["weights"][-1] - reference["first_weights"], moved) < 0.05
+
+
+NO_BROADCAST = (re.compile(r"^ *broadcast_parameters\(energy_model\)\n", re.M), "")
+NO_AVERAGING = (re.compile(r"^ *average_gradients\(energy_model\)\n", re.M), "")
+LOCAL_NEGATIVES = (re.compile(r"distributed_energy_inbatch_swap_infonce\([^#\n]*\n"), OLD_CALL)
+
+
+@pytest.mark.parametrize(
+    "taken_back",
+    [NO_BROADCAST, NO_AVERAGING, LOCAL_NEGATIVES],
+    ids=["no broadcast", "no averaging", "local negatives"],
+)
+def test_comparison_fails_without(
+    taken_back: tuple[re.Pattern[str], str], folder: Path, patched: Path, reference: dict, tmp_path: Path
+) -> None:
+    pattern, replacement = taken_back
+    code = tmp_path / "code"
+    shutil.copytree(patched.parent, code, ignore=shutil.ignore_patterns("__pycache__"))
+    text, count = pattern.subn(replacement, patched.read_text(encoding="utf-8"))
+    assert count == 1
+    (code / SCRIPT).write_text(text, encoding="utf-8")
+    ranks = train(tmp_path / "run", code / SCRIPT, RANKS, BATCH, 1)
+    errors = gradient_errors(ranks, reference)
+    print(f"relative errors of the first gradient: {min(errors):.3f} to {max(errors):.3f}")
+    assert min(errors) > 1000 * TOLERANCE
+
+
+def test_without_a_patch_ranks_are_different_models(folder: Path, reference: dict) -> None:
+    ranks = train(folder / "as_it_is", folder / "untouched" / SCRIPT, RANKS, BATCH, 1)
+    assert torch.equal(ranks[0]["first_weights"], reference["first_weights"])
+    assert len({float(rank["first_weights"].double().sum()) for rank in ranks}) == RANKS
+    assert min(gradient_errors(ranks, reference)) > 0.1
+
+
+def test_accumulation_averages_once_per_step(folder: Path, patched: Path) -> None:
+    ranks = train(folder / "accumulated", patched, 2, BATCH, 2, "--grad_accumulation_steps", 2)
+    assert len(ranks[0]["weights"]) == 2
+    assert torch.equal(ranks[0]["weights"][-1], ranks[1]["weights"][-1])
+
+
+def test_uneven_validation_neither_hangs_nor_communicates(folder: Path, patched: Path) -> None:
+    run = folder / "validation"
+    drive("uneven_validation.py", run, patched, 4)
+    for rank in range(4):
+        batches, issued, smallest_loss = (run / f"rank{rank}.txt").read_text().split()
+        assert (int(batches), int(issued)) == (rank + 1, 0)
+        assert 0 < float(smallest_loss) < 10

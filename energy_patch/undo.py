@@ -20,7 +20,8 @@ from energy_patch.record import Region, ScriptEntry, sha256
 from energy_patch.refusal import Refusal
 from energy_patch.regions import Place, Script, core_tokens, find_places, make_pattern
 from energy_patch.source import LINE_END, Source, check_compiles, decode_source
-from energy_patch.tokens import CLOSERS, COMMENT, OPENERS, Token, identifiers, lex, parse, same
+from energy_patch.templates import FOLDER_NAME
+from energy_patch.tokens import CLOSERS, COMMENT, ERROR, OPENERS, Token, identifiers, lex, parse, same
 
 _BLANKS = " \t\f"
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
@@ -77,20 +78,31 @@ def _exactly(source: Source, entry: ScriptEntry) -> Undone:
 
 def is_present(source: Source, entry: ScriptEntry) -> bool:
     """Whether every region of the patch can be found in a script that was edited since."""
-    _, missing, doubtful = find_places(Script(source.text), entry)
-    return not missing and not doubtful
+    script = Script(source.text)
+    places, missing, doubtful = find_places(script, entry)
+    return not missing and not doubtful and not all(_reads_as_before(script, place) for place in places)
+
+
+def _reads_as_before(script: Script, place: Place) -> bool:
+    """A value that was put back by hand matches its wildcard, but is no patch."""
+    before, seen = lex(place.region.before), script.tokens[place.match.first : place.match.end]
+    return len(before) == len(seen) and all(same(one, other) for one, other in zip(before, seen, strict=True))
 
 
 def leaves_traces(source: Source, entry: ScriptEntry) -> bool:
-    """Whether a name that the patch brought in is in the script, or all that it wrote where it brought in none."""
+    """Whether the script still has a name from `energy_losses/`; where the patch imported none, the whole patch.
+
+    Other names do not tell: an unpatched version of the script may count its ranks, too.
+    """
     tokens = lex(source.text)
-    if any(token.kind == "error" for token in tokens):
+    if any(token.kind == ERROR for token in tokens):
         return True  # nobody can tell, and to say "not patched" would be the worse mistake
+    imports = [lex(region.after) for region in entry.edits if FOLDER_NAME in region.after]
+    names = {token.text for line in imports for token in line if token.text in entry.names}
+    if not names:
+        return is_present(source, entry)
     counts = Counter(token.text for token in tokens if token.word)
-    if entry.names:
-        return any(counts[name] > count for name, count in entry.names.items())
-    places, missing, _ = find_places(Script(source.text), entry)
-    return not missing and not any(_tuned(Script(source.text), place) for place in places)
+    return any(counts[name] > entry.names[name] for name in names)
 
 
 # Looking
@@ -212,7 +224,9 @@ def _slice(script: Script, first: int, end: int) -> str:
 
 
 def _at_line_ends(text: str, region: Region, start: int, after: str) -> bool:
-    """Text that was whole lines must still be whole lines."""
+    """Text that was whole lines must still be whole lines, and no CR LF may be cut in two."""
+    if any(text[cut - 1 : cut + 1] == "\r\n" for cut in (start, start + len(after)) if cut):
+        return False
     at_start = not region.above or region.above[-1] in "\r\n"
     if at_start and start and text[start - 1] not in "\r\n":
         return False

@@ -1,0 +1,315 @@
+"""Taking a patch back from a script that lived on."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from energy_patch.record import Record, current_entry
+from energy_patch.refusal import Refusal
+from energy_patch.tokens import lex
+from energy_patch.undo import undo
+from tests.marked import TRAINING, Marked, read_marked
+
+PATCH = read_marked(TRAINING)
+FORMATTED_MARKS = TRAINING.replace("# fmt: off", "# config").replace("    # fmt: on\n", "")
+
+
+def take_back(text: str, patch: Marked = PATCH) -> str:
+    return undo(patch.source(text), patch.entry).text
+
+
+def refuse(text: str, patch: Marked = PATCH) -> Refusal:
+    with pytest.raises(Refusal) as caught:
+        undo(patch.source(text), patch.entry)
+    assert caught.value.reason == "drifted"
+    return caught.value
+
+
+def test_untouched_gives_the_original_bytes() -> None:
+    undone = undo(PATCH.source(), PATCH.entry)
+    assert (undone.text, undone.exact, undone.notes) == (PATCH.before, True, ())
+
+
+@pytest.mark.parametrize("newline", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("written", ["\n", "\r\n", "\r"])
+def test_converted_line_ends(written: str, newline: str) -> None:
+    patch = read_marked(TRAINING, newline=written)
+    converted = patch.after.replace(written, newline)
+    undone = undo(patch.source(converted), patch.entry)
+    assert undone.text == patch.before.replace(written, newline)
+    assert undone.exact == (written == newline)
+
+
+# A formatter came by
+
+
+STYLES = {
+    "40": ["--line-length=40"],
+    "88": ["--line-length=88"],
+    "200": ["--line-length=200"],
+    "joined": ["--line-length=320", "--config=format.skip-magic-trailing-comma=true"],
+    "single quotes, two blanks": ["--config=format.quote-style='single'", "--config=indent-width=2"],
+    "tabs": ["--line-length=60", "--config=format.indent-style='tab'"],
+}
+PLAIN_STYLE = ["format", "--line-length=88", "--config=format.skip-magic-trailing-comma=true"]
+SORT = ["check", "--select=I", "--fix", "--quiet"]
+
+
+def ruff(*arguments: str, text: str) -> str:
+    command = [sys.executable, "-m", "ruff", *arguments, "--isolated", "--stdin-filename=train.py", "-"]
+    return subprocess.run(command, input=text.encode(), stdout=subprocess.PIPE, check=True).stdout.decode()
+
+
+def comments(text: str) -> list[str]:
+    return [token.text for token in lex(text) if token.kind == "comment"]
+
+
+def plainly(text: str, style: str) -> str:
+    return ruff(*PLAIN_STYLE, text=ruff("format", *STYLES[style], text=ruff(*SORT, text=text)))
+
+
+@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize("sort", [False, True])
+def test_formatted(style: str, sort: bool) -> None:
+    patch = read_marked(FORMATTED_MARKS)
+    formatted = ruff("format", *STYLES[style], text=patch.after)
+    assert formatted != patch.after
+    formatted = ruff(*SORT, text=formatted) if sort else formatted
+    result = take_back(formatted, patch)
+    assert comments(result) == comments(patch.before)
+    assert plainly(result, style) == plainly(patch.before, style)
+
+
+def test_sorted_imports() -> None:
+    moved = ruff(*SORT, text=PATCH.after)
+    assert moved != PATCH.after
+    assert ruff(*SORT, text=take_back(moved)) == ruff(*SORT, text=PATCH.before)
+
+
+def test_formatted_with_a_tuned_value_and_edits() -> None:
+    patch = read_marked(FORMATTED_MARKS)
+    edited = patch.after.replace("float = 0.3 ", "float = 0.07 ").replace("1.0)", "norm = 2.0)")
+    undone = undo(patch.source(ruff("format", "--line-length=60", text=edited)), patch.entry)
+    assert "norm=2.0" in undone.text
+    assert undone.notes == ("energy_tau had been tuned to 0.07",)
+
+
+def test_only_what_the_patch_changed_is_put_back_in_a_reformatted_call() -> None:
+    text = PATCH.after.replace(
+        'new_infonce(energy_model, hidden, batch["actions"], mask, tau=energy_tau, world_size=world_size)',
+        "new_infonce(\n            energy_model, hidden, batch['actions'],\n            mask,\n"
+        "            tau=energy_tau, world_size=(world_size),\n        )",
+    )
+    assert take_back(text) == PATCH.before.replace(
+        'energy_inbatch_swap_infonce(energy_model, hidden, batch["actions"], mask)\n    return',
+        "energy_inbatch_swap_infonce(\n            energy_model, hidden, batch['actions'],\n            mask,\n"
+        "        )\n    return",
+    )
+
+
+# Edits that have nothing to do with the patch stay, byte for byte: what is replaced in the patched text, and by what.
+ELSEWHERE = {
+    "above all": ("import os\n", "import os\nimport sys\n"),
+    "below all": ("    draccus.wrap()(finetune)()\n", "    print('x')\n    draccus.wrap()(finetune)()\n# end\n"),
+    "no final newline": ("draccus.wrap()(finetune)()\n", "draccus.wrap()(finetune)()"),
+    "above the imports": ("import torch\n", "import torch\nimport torch.nn as nn\n"),
+    "beside the imports": ("broadcast_parameters\n", "broadcast_parameters\nimport wandb\n"),
+    "between the imports": ("import torch.distributed as dist\n", "import torch.distributed as dist\nimport wandb\n"),
+    "blank lines between": ("import torch.distributed as dist\n", "import torch.distributed as dist\n\n\n"),
+    "a comment above": ("    broadcast_parameters(", "    # one model\n    broadcast_parameters("),
+    "a statement below": ("parameters(energy_model)\n", "parameters(energy_model)\n    energy_model.train()\n"),
+    "a new field above": ("    energy_tau: float", "    new: int = 3\n    energy_tau: float"),
+    "a new field below": ("    # fmt: on", "    new: int = 3\n    # fmt: on"),
+    "the comment of another field": ("# Batch size per device", "# Batch size, one device"),
+    "a removed neighbour": ("        optimizer.step()\n", ""),
+    "a new argument in front": ("use_proprio=True, energy", "use_proprio=True, film=False, energy"),
+    "a new argument behind": ("energy_tau=cfg.energy_tau)", "energy_tau=cfg.energy_tau, film=False)"),
+    "a new argument behind, on a line": (
+        "energy_tau = cfg.energy_tau,\n",
+        "energy_tau = cfg.energy_tau,\n film=1,\n",
+    ),
+    "a new parameter behind": ("    energy_tau=0.3\n)", "    energy_tau=0.3,\n    film=False\n)"),
+    "a note above the call": ("        energy_loss, positive", "        # note\n\n        energy_loss, positive"),
+    "renamed results": ("energy_loss, positive, negative", "loss_e, pos, neg"),
+    "another line end in one place": ("import os\n", "import os\r\n"),
+    "trailing blanks": ("import os\n", "import os   \n"),
+}
+
+
+@pytest.mark.parametrize("name", ELSEWHERE)
+def test_edits_elsewhere_stay(name: str) -> None:
+    old, new = ELSEWHERE[name]
+    assert old in PATCH.after
+    edited = PATCH.after.replace(old, new)
+    undone = undo(PATCH.source(edited), PATCH.entry)
+    assert not undone.exact
+    expected = edited
+    for region in PATCH.entry.edits:
+        assert expected.count(region.after) == 1, region.after
+        expected = expected.replace(region.after, region.before)
+    assert undone.text == expected
+
+
+TUNED = {
+    "the field": ("energy_tau: float = 0.3 ", "energy_tau: float = 0.5 ", "0.5"),
+    "an expression": ("energy_tau: float = 0.3 ", "energy_tau: float = 1 / 3 ", "1 / 3"),
+    "without alignment": ("energy_tau: float = 0.3                          # T", "energy_tau: float = .1 # T", ".1"),
+    "the parameter": ("energy_tau=0.3", "energy_tau=0.1", "0.1"),
+    "both": ("0.3", "0.25", "0.25"),
+    "a long one": ("float = 0.3 ", "float = (\n        0.1 + 0.2\n    ) ", "(\n        0.1 + 0.2\n    )"),
+}
+
+
+@pytest.mark.parametrize("name", TUNED)
+def test_a_tuned_value_still_counts(name: str) -> None:
+    old, new, value = TUNED[name]
+    assert old in PATCH.after
+    undone = undo(PATCH.source(PATCH.after.replace(old, new)), PATCH.entry)
+    assert undone.text == PATCH.before
+    assert undone.notes == (f"energy_tau had been tuned to {value}",)
+
+
+CHANGED = {
+    "the call": ("mask, tau=energy_tau", "~mask, tau=energy_tau"),
+    "an argument more": ("world_size=world_size)", "world_size=world_size, group=g)"),
+    "the line gone": ("        average_gradients(energy_model)\n", ""),
+    "the line commented out": ("        average_gradients(", "        # average_gradients("),
+    "another model": ("broadcast_parameters(energy_model)\n", "broadcast_parameters(policy)\n"),
+    "the import": ("average_gradients, broadcast_parameters\n", "average_gradients, broadcast_parameters, x\n"),
+    "the comment of the field": ("# Temperature of the InfoNCE loss", "# Temperature"),
+    "the type of the field": ("energy_tau: float = 0.3", "energy_tau: int = 0.3"),
+    "the rank count": ("if dist.is_initialized() else 1", "if dist.is_available() else 1"),
+    "brackets that matter": ("dist.get_world_size() if", "dist.get_world_size if"),
+    "other brackets that matter": ("is_initialized() else 1", "is_initialized(()) else 1"),
+    "a comment inside": ("mask, tau=energy_tau, world", "mask, tau=energy_tau,  # mine\n            world"),
+    "twice": ("        average_gradients(energy_model)\n", "        average_gradients(energy_model)\n" * 2),
+    "a use of the import": ("    return os.getcwd()", "    return dist.get_rank()"),
+    "a use of the field": ("    return os.getcwd()", "    return cfg.energy_tau"),
+    "a use of the parameter": ("    return energy_loss,", "    return energy_loss / energy_tau,"),
+    "a use of the count": ("    return energy_loss,", "    return energy_loss * world_size,"),
+    "a use and a new value": ("    return energy_loss,", "    world_size = world_size * 2\n    return energy_loss,"),
+    "a use at a call": ("use_proprio = True,", "use_proprio = True, energy_tau=0.7,"),
+    "a use in an f-string": ("os.getcwd()", "f'{cfg.energy_tau:.1f}'"),
+    "no Python": ("    return os.getcwd()", "    return os.getcwd("),
+    "an open string": ("    return os.getcwd()", "    return '''"),
+    "nothing else in its block": ("        energy_loss, pos", "    with a:\n        energy_loss, pos"),
+}
+
+
+@pytest.mark.parametrize("name", CHANGED)
+def test_a_changed_region_is_refused(name: str) -> None:
+    old, new = CHANGED[name]
+    assert old in PATCH.after
+    assert refuse(PATCH.after.replace(old, new)).message
+
+
+def test_a_refusal_names_what_changed_and_the_lines_that_would_have_to_go() -> None:
+    refusal = refuse(PATCH.after.replace("if dist.is_initialized() else 1", "if True else 1"))
+    lines = refusal.message.splitlines()
+    number = PATCH.after[: PATCH.after.index("world_size = ")].count("\n") + 1
+    changed = f"    (line {number} when patched) world_size = dist.get_world_size() if dist.is_initialized() else 1"
+    assert changed in lines
+    assert f"    {number}: world_size = dist.get_world_size() if True else 1" in lines
+    assert "    8: import torch.distributed as dist" in lines
+    assert any(line.startswith("        was: energy_inbatch_swap_infonce(energy_model, hidden") for line in lines)
+    assert refusal.line == 8
+
+
+def test_a_name_is_free_where_the_script_has_its_own() -> None:
+    text = PATCH.after.replace("import os\n", "import os\nimport torch.distributed as dist\n", 1)
+    assert "dist.get_rank()" in take_back(text.replace("os.getcwd()", "dist.get_rank()"))
+    text = PATCH.after.replace("import os\n", "import os\nfrom torch import distributed as dist\n", 1)
+    assert "dist.get_rank()" in take_back(text.replace("os.getcwd()", "dist.get_rank()"))
+    mine = "def mine(world_size):\n    return world_size + 1\n\n\n"
+    text = PATCH.after.replace("def finetune", mine + "def finetune")
+    assert take_back(text) == PATCH.before.replace("def finetune", mine + "def finetune")
+
+
+def test_regions_that_read_alike_are_told_apart_by_what_stands_around_them() -> None:
+    patch = read_marked(
+        "def one(cfg):\n    return f(1«  +  1¦ + 1, energy_tau=cfg.energy_tau»)\n\n\n"
+        "def two(cfg):\n    return f(2« + 1¦ + 1, energy_tau=cfg.energy_tau»)\n",
+        names=("energy_tau",),
+    )
+    first, second = patch.after.split("\n\n\n")
+    swapped = f"{second.rstrip()}\n\n\n{first}\n"
+    assert take_back(swapped, patch) == (
+        "def two(cfg):\n    return f(2 + 1)\n\n\ndef one(cfg):\n    return f(1  +  1)\n"
+    )
+
+
+def test_a_bare_value_is_found_by_the_name_before_it() -> None:
+    patch = read_marked(
+        "class C:\n    other: int = 6  # six\n    batch_size: int = «!8¦6»  # per GPU\n    steps: int = «!1¦2»\n",
+        names=(),
+    )
+    moved = "class C:\n    steps: int = 2\n\n    batch_size: int = 4  # my own note\n    other: int = 6  # six\n"
+    undone = undo(patch.source(moved), patch.entry)
+    assert undone.text == moved.replace("int = 4", "int = 8").replace("steps: int = 2", "steps: int = 1")
+    assert undone.notes == ("batch_size had been tuned to 4",)
+    record = Record({}, {"train.py": patch.entry})
+    assert current_entry(record, "train.py", moved.replace("4", "6").encode()) == patch.entry
+    assert current_entry(record, "train.py", patch.before.encode() + b"# put back, and edited\n") is None
+
+
+def test_a_comma_put_before_a_comment() -> None:
+    patch = read_marked(
+        "def f(\n    a,\n    b«¦,»  # why\n«!¦    energy_tau=0.3\n»):\n    pass\n", names=("energy_tau",)
+    )
+    assert len(patch.entry.edits) == 1
+    assert undo(patch.source(), patch.entry).text == patch.before
+    assert take_back(patch.after + "\n# more\n", patch) == patch.before + "\n# more\n"
+    assert "# because" in take_back(patch.after.replace("# why", "# because"), patch)
+    formatted = ruff("format", text=patch.after)
+    assert take_back(formatted, patch) == "def f(\n    a,\n    b,  # why\n):\n    pass\n"
+
+
+def test_semicolons_and_one_line_suites() -> None:
+    patch = read_marked("if x:\n    a = 1\n«¦    average_gradients(m)\n»    b = 2\n", names=("average_gradients",))
+    assert take_back("if x:\n    a = 1; average_gradients(m); b = 2\n", patch) == "if x:\n    a = 1; b = 2\n"
+    assert take_back("if x: average_gradients(m); b = 2\n", patch) == "if x: b = 2\n"
+    assert take_back("if x: b = 2; average_gradients(m)\n", patch) == "if x: b = 2\n"
+    assert take_back("if x:\n    average_gradients(m)  # mine\n    b = 2\n", patch) == "if x:\n    # mine\n    b = 2\n"
+    refuse("if x: average_gradients(m)\n", patch)
+
+
+@pytest.mark.parametrize("text", ["a = «b¦»\n", "f(a«¦,»)\n", "f(a«¦,»)\ng(b«¦, x»)\n"])
+def test_an_edit_that_leaves_nothing_to_find_is_no_edit_of_ours(text: str) -> None:
+    with pytest.raises(ValueError, match="found again"):
+        read_marked(text, names=())
+
+
+LINES = st.sampled_from(["x = 1", "# a note", "", "y = '''s'''", "print('energy_tau')", "import json", "z = f'{x}'"])
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 200), LINES), min_size=1, max_size=12), st.sampled_from(["\n", "\r\n", "\r"]))
+def test_inserted_lines_stay_and_the_rest_is_the_original(new: list[tuple[int, str]], newline: str) -> None:
+    patch = read_marked(TRAINING, newline=newline)
+    edited = with_lines(TRAINING, new).replace("\n", newline)
+    again = read_marked(edited)
+    assert take_back(again.after, patch) == again.before
+
+
+def with_lines(marked: str, new: list[tuple[int, str]]) -> str:
+    """A marked text with more statements in it, above, below, beside and between its edits."""
+    starts = [match.end() for match in re.finditer("\n", marked) if is_free(marked, match.end())]
+    for start, line in sorted(((starts[position % len(starts)], line) for position, line in new), reverse=True):
+        indent = re.match("[«!¦]*( *)", marked[start:])
+        marked = f"{marked[:start]}{indent[1] if indent else ''}{line}\n{marked[start:]}"
+    return marked
+
+
+def is_free(marked: str, start: int) -> bool:
+    """Whether a statement may stand on a line of its own here: outside edits, brackets and headers."""
+    before = marked[:start]
+    inside = before.count("«") > before.count("»")
+    depth = sum(before.count(opener) - before.count(closer) for opener, closer in ("()", "[]", "{}"))
+    decorated = before.rstrip("\n").rpartition("\n")[2].startswith("@")
+    return not inside and not depth and not decorated and bool(marked[start:].strip("«¦!\n "))

@@ -159,7 +159,7 @@ def _train(run: Run, codebase: Path, out: Path, steps: int, console: TextIO) -> 
     folder = out / RUNS_FOLDER / run.name
     folder.mkdir(parents=True)
     flags += ["--run_root_dir", str(folder.parent), "--run_id_override", run.name]
-    flags += ["--log_freq", "1", "--held_out_freq", str(max(1, steps // 8))]
+    flags += ["--log_freq", "1", "--held_out_freq", str(max(1, steps // 6))]
     command = [sys.executable, "-m", "energy_patch.demo.launch", "--ranks", str(run.ranks), SCRIPT, *flags]
     with (
         _ranks(command, codebase, folder / "log.txt") as launcher,

@@ -18,12 +18,17 @@ _RESET, _BOLD, _RED, _GREEN, _CYAN = b"\x1b[m", b"\x1b[1m", b"\x1b[31m", b"\x1b[
 
 
 def unified_diff(changes: Iterable[FileChange], cwd: Path, full: bool) -> bytes:
-    """The changes as one diff with paths relative to `cwd`; without `full` only those of the scripts."""
+    """The changes as one diff; without `full` only those of the scripts.
+
+    Paths are relative to `cwd`, or as in git's own diffs to the top of the working tree that `cwd` lies in: from a
+    folder below, `git apply` passes over any other without a word.
+    """
+    base = _top(cwd.resolve())
     pieces: list[bytes] = []
     for change in _collapsed(changes):
         ours = change.path.parent.name == FOLDER_NAME and change.path.name.endswith((".py", RECORD_NAME))
         if full or not ours:
-            pieces += _file_diff(change, cwd)
+            pieces += _file_diff(change, base)
     return b"".join(pieces)
 
 
@@ -36,8 +41,12 @@ def _collapsed(changes: Iterable[FileChange]) -> list[FileChange]:
     return [FileChange(path, *pair) for path, pair in byte_pairs.items() if pair[0] != pair[1]]
 
 
-def _file_diff(change: FileChange, cwd: Path) -> Iterator[bytes]:
-    relative = os.path.relpath(change.path.resolve(), cwd.resolve()).replace(os.sep, "/")
+def _top(cwd: Path) -> Path:
+    return next((folder for folder in (cwd, *cwd.parents) if (folder / ".git").exists()), cwd)
+
+
+def _file_diff(change: FileChange, base: Path) -> Iterator[bytes]:
+    relative = os.path.relpath(change.path.resolve(), base).replace(os.sep, "/")
     old, new = _quoted(f"a/{relative}"), _quoted(f"b/{relative}")
     yield b"diff --git %s %s\n" % (old, new)
     if change.before is None:

@@ -43,7 +43,7 @@ def locate(source: Source, broadcast_after: tuple[int, ...] = (), average_before
         raise Refusal("not-found", near_misses(source))
     tree = Tree(source)
     values = Values(tree)
-    found = _loss_calls(tree)
+    found = loss_calls(tree)
     if not found:
         raise Refusal("not-found", near_misses(source))
     _refuse_other_references(tree, found)
@@ -63,7 +63,8 @@ def locate(source: Source, broadcast_after: tuple[int, ...] = (), average_before
     )
 
 
-def _loss_calls(tree: Tree) -> list[tuple[cst.Call, Scope]]:
+def loss_calls(tree: Tree) -> list[tuple[cst.Call, Scope]]:
+    """The calls that resolve to the original loss."""
     return [(call, scope) for call, scope in tree.calls if _is_loss(tree, call.func, scope)]
 
 

@@ -67,7 +67,7 @@ def find_synchronisation(
     average_before: tuple[int, ...],
 ) -> Synchronisation:
     """Where to broadcast and where to average; lines given by hand replace the search."""
-    follower = _Follower(tree, values)
+    follower = Follower(tree, values)
     try:
         models = follower.models(found)
     except Refusal as refusal:
@@ -88,7 +88,7 @@ def _or_problem(find: Callable[[], Iterable[SyncPoint]]) -> tuple[SyncPoint, ...
         return Problem(refusal.reason, refusal.message, refusal.line)
 
 
-class _Follower:
+class Follower:
     """Follows a value by its names, between functions of one file."""
 
     def __init__(self, tree: Tree, values: Values) -> None:
@@ -214,10 +214,49 @@ class _Follower:
         return None
 
 
+@dataclass(frozen=True)
+class Trail:
+    """Every name of one value in a file, of the optimisers that hold its parameters, and of lists of these."""
+
+    follower: Follower
+    refs: tuple[Ref, ...]
+    optimisers: tuple[Ref, ...]
+    lists: frozenset[Ref]
+    builds: tuple[tuple[cst.CSTNode, Scope], ...]
+    steps: tuple[cst.Call, ...]
+
+
+def follow_model(tree: Tree, values: Values, found: list[tuple[cst.Call, Scope]]) -> Trail:
+    """The trail of the model that the loss calls are given.
+
+    Raises:
+        Refusal: the model cannot be followed.
+    """
+    return follow_value(tree, values, Follower(tree, values).models(found))
+
+
+def follow_value(tree: Tree, values: Values, refs: Iterable[Ref]) -> Trail:
+    """The trail of any module, from some names of it.
+
+    Raises:
+        Refusal: its optimiser's step takes a closure.
+    """
+    follower = Follower(tree, values)
+    finder = _Finder(tree, values, follower, follower.follow(refs))
+    return Trail(
+        follower=follower,
+        refs=tuple(finder.models),
+        optimisers=tuple(finder._optimisers()),
+        lists=frozenset(finder._parameter_lists()),
+        builds=tuple(finder._builds()),
+        steps=tuple(finder._steps(finder._optimisers())),
+    )
+
+
 class _Finder:
     """The sync points of one followed model."""
 
-    def __init__(self, tree: Tree, values: Values, follower: _Follower, models: list[Ref]) -> None:
+    def __init__(self, tree: Tree, values: Values, follower: Follower, models: list[Ref]) -> None:
         self.tree = tree
         self.values = values
         self.follower = follower

@@ -208,7 +208,7 @@ class Values:
             elif isinstance(ancestor, cst.FunctionDef):
                 if through_callers and ancestor not in seen:
                     for call, _ in self.uses_of_function(ancestor)[0]:
-                        if not self._without_gradients(call):
+                        if not self.without_gradients(call):
                             yield from self._uncertain(call, True, seen | {ancestor})
                 return
             child = ancestor
@@ -227,7 +227,8 @@ class Values:
                     if ancestor is statement:
                         break
 
-    def _without_gradients(self, node: cst.CSTNode) -> bool:
+    def without_gradients(self, node: cst.CSTNode) -> bool:
+        """Whether a node stands under `no_grad` in its own function."""
         for ancestor in self.tree.ancestors(node):
             expressions: list[cst.CSTNode] = []
             if isinstance(ancestor, cst.With):

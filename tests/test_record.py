@@ -1,0 +1,367 @@
+"""The record: written the same each time, read with suspicion."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from energy_patch import templates
+from energy_patch.record import (
+    FORMAT,
+    Record,
+    current_entry,
+    dump_record,
+    inspect_folder,
+    load_record,
+    module_hash,
+    parse_record,
+    script_home,
+    sha256,
+)
+from energy_patch.refusal import Refusal
+from energy_patch.source import decode_source
+from energy_patch.undo import undo
+from tests.marked import TRAINING, read_marked
+
+PATCH = read_marked(TRAINING)
+OTHER = read_marked(TRAINING.replace("new_infonce", "queued_infonce"), strategy="queue", modules=("ranks.py",))
+RECORD = Record(
+    {name: module_hash(templates.template_bytes(name)) for name in PATCH.entry.modules},
+    {"train.py": dataclasses.replace(PATCH.entry, previous=OTHER.entry), "能量.py": OTHER.entry},
+)
+
+
+def refused(raw: bytes) -> Refusal:
+    with pytest.raises(Refusal) as caught:
+        parse_record(raw)
+    assert caught.value.reason == "drifted"
+    assert caught.value.message.startswith("energy_losses/patch.json ")
+    return caught.value
+
+
+def changed(path: str, value: object) -> bytes:
+    """The record with one value replaced; `path` is dotted, a number is a place in a list."""
+    tree = json.loads(dump_record(RECORD))
+    *parents, last = [int(key) if key.isdigit() else key for key in path.split("/")]
+    node: Any = tree
+    for key in parents:
+        node = node[key]
+    node[last] = value
+    return json.dumps(tree).encode()
+
+
+# Writing
+
+
+def test_there_and_back() -> None:
+    raw = dump_record(RECORD)
+    assert parse_record(raw) == RECORD
+    assert dump_record(parse_record(raw)) == raw
+    assert raw.endswith(b"}\n")
+    assert "能量.py".encode() in raw
+    assert list(json.loads(raw)) == ["format", "modules", "scripts", "tool"]
+
+
+def test_order_of_scripts_and_options_does_not_matter() -> None:
+    def turn(mapping: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: mapping[name] for name in reversed(list(mapping))}
+
+    turned = dataclasses.replace(RECORD, modules=turn(RECORD.modules), scripts=turn(RECORD.scripts))
+    assert dump_record(turned) == dump_record(RECORD)
+
+
+def test_an_entry_says_where_and_what() -> None:
+    entry = PATCH.entry
+    assert entry.original == sha256(PATCH.before.encode())
+    assert entry.patched == sha256(PATCH.after.encode())
+    assert entry.modules == templates.module_closure(("global_infonce.py",))
+    assert {"__init__.py", "global_infonce.py", "ranks.py"} <= set(entry.modules)
+    for region in entry.edits:
+        assert PATCH.before[region.start : region.end] == region.before
+        first = region.after.split()[0]
+        assert first in PATCH.after.splitlines()[region.line - 1]
+        assert region.above + region.after + region.below in PATCH.after
+        assert region.above.strip()
+        assert region.below.strip()
+
+
+def test_names_that_the_script_had_already_are_counted() -> None:
+    patch = read_marked("import x\nx.dist()\n«¦import torch.distributed as dist\n»y = 'dist'\n", names=("dist",))
+    assert patch.entry.names == {"dist": 1}
+
+
+# Reading
+
+
+WRONG: dict[str, tuple[bytes, str]] = {
+    "empty": (b"", "is empty"),
+    "blank": (b" \n", "is empty"),
+    "no JSON": (b"{", "is not JSON"),
+    "no UTF-8": (b'{"a": "\xff"}', "is not JSON"),
+    "a list": (b"[]", "should be an object"),
+    "null": (b"null", "should be an object"),
+    "not a number": (b'{"format": NaN}', "is not JSON"),
+    "a huge number": (b'{"format": ' + b"9" * 5000 + b"}", "is not JSON"),
+    "deep": (b"[" * 100_000, "is not JSON"),
+    "no format": (b"{}", "'format'"),
+    "format true": (changed("format", True), "'format'"),
+    "newer": (changed("format", FORMAT + 1), "upgrade energy-patch"),
+    "older": (changed("format", 0), "format 0"),
+    "modules a list": (changed("modules", []), "'modules'"),
+    "scripts missing": (changed("scripts", None), "'scripts'"),
+    "tool a number": (changed("tool", 3), "'tool'"),
+    "a hash too short": (changed("modules/ranks.py", "ab"), "SHA-256"),
+    "a hash in capitals": (changed("scripts/train.py/original", "A" * 64), "SHA-256"),
+    "a module that is no Python": (changed("modules/evil.sh", "0" * 64), "no .py file"),
+    "an edit with a length that lies": (changed("scripts/train.py/edits/0/end", 10**6), "length"),
+    "edits that overlap": (changed("scripts/train.py/edits/3/start", 1), "length"),
+    "a negative span": (changed("scripts/train.py/edits/0/start", -1), "'start'"),
+    "edits out of order": (
+        changed("scripts/train.py/edits", [dataclasses.asdict(region) for region in reversed(PATCH.entry.edits)]),
+        "overlap",
+    ),
+    "tunable maybe": (changed("scripts/train.py/edits/0/tunable", "maybe"), "'tunable'"),
+    "an option that is a list": (changed("scripts/train.py/options/tau", [0.3]), "option"),
+    "an infinite option": (changed("scripts/train.py/options/tau", 1).replace(b'"tau": 1', b'"tau": 1e999'), "option"),
+    "half a surrogate pair": (changed("scripts/train.py/edits/0/after", "\ud800"), "surrogate"),
+    "a chain of entries": (
+        changed("scripts/train.py/previous/previous", json.loads(dump_record(RECORD))["scripts"]["train.py"]),
+        "more than one",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_record_that_cannot_be_used(name: str) -> None:
+    raw, word = WRONG[name]
+    assert word in refused(raw).message
+
+
+OUTSIDE = ["../train.py", "a/b.py", "/etc/passwd.py", "..", ".", "", "a\\b.py", "C:x.py", "nul\0.py", "\udc80.py"]
+
+
+@pytest.mark.parametrize("name", OUTSIDE)
+def test_names_that_leave_the_folder(name: str) -> None:
+    tree = json.loads(dump_record(RECORD))
+    for key, value in (("modules", "0" * 64), ("scripts", tree["scripts"]["train.py"])):
+        refused(json.dumps({**tree, key: {name: value}}).encode())
+    refused(changed("scripts/train.py/modules", [name]))
+
+
+def test_a_mark_and_other_line_ends_do_no_harm() -> None:
+    raw = dump_record(RECORD)
+    assert parse_record(b"\xef\xbb\xbf" + raw.replace(b"\n", b"\r\n")) == RECORD
+
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=5)
+    | st.sampled_from(["../x.py", "\ud800"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_a_damaged_record_is_refused_or_does_no_harm(data: st.DataObject) -> None:
+    tree = json.loads(dump_record(RECORD))
+    for _ in range(data.draw(st.integers(1, 3))):
+        damage(tree, data)
+    script = decode_source(Path("train.py"), PATCH.patched)
+    edited = decode_source(Path("train.py"), PATCH.patched.replace(b"import os", b"import os, sys"))
+    try:
+        record = parse_record(json.dumps(tree).encode())
+    except Refusal as refusal:
+        assert refusal.reason == "drifted"  # noqa: PT017
+        return
+    assert parse_record(dump_record(record)) == record
+    for source in (script, edited):
+        try:
+            entry = current_entry(record, "train.py", source.raw)
+            undone = undo(source, entry) if entry else None
+        except Refusal as refusal:
+            assert refusal.reason == "drifted"  # noqa: PT017
+        else:
+            assert undone is None or not undone.exact or undone.text in (PATCH.before, OTHER.before)
+
+
+def damage(node: Any, data: st.DataObject) -> None:
+    """Change one thing somewhere below a node."""
+    while True:
+        keys = list(node) if isinstance(node, dict) else list(range(len(node)))
+        if not keys:
+            return
+        key = data.draw(st.sampled_from(keys))
+        if isinstance(node[key], dict | list) and data.draw(st.integers(0, 9)):
+            node = node[key]
+            continue
+        if data.draw(st.booleans()) and isinstance(node, dict):
+            del node[key]
+        elif isinstance(node[key], str) and data.draw(st.booleans()):
+            node[key] = node[key][: data.draw(st.integers(0, 5))] + data.draw(st.text(max_size=3))
+        elif isinstance(node[key], int) and data.draw(st.booleans()):
+            node[key] += data.draw(st.integers(-3, 3))
+        else:
+            node[key] = data.draw(JSON)
+        return
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.binary(max_size=60) | JSON.map(lambda value: json.dumps(value).encode()))
+def test_any_bytes_are_refused(raw: bytes) -> None:
+    refused(raw)
+
+
+def test_cut_anywhere_it_is_refused() -> None:
+    raw = dump_record(RECORD)
+    for length in range(0, len(raw) - 2, 97):
+        refused(raw[:length])
+
+
+# Which entry
+
+
+def test_the_entry_is_told_by_the_bytes() -> None:
+    now, before = PATCH.entry, OTHER.entry
+    record = Record({}, {"train.py": dataclasses.replace(now, previous=before)})
+    assert current_entry(record, "train.py", PATCH.patched) == now
+    assert current_entry(record, "train.py", OTHER.patched) == before
+    assert current_entry(record, "train.py", PATCH.before.encode()) is None
+    assert current_entry(record, "other.py", PATCH.patched) is None
+    assert current_entry(None, "train.py", PATCH.patched) is None
+    edit = b"\n# more\n"
+    assert current_entry(record, "train.py", PATCH.patched + edit) == now
+    assert current_entry(record, "train.py", OTHER.patched + edit) == before
+    assert current_entry(record, "train.py", PATCH.before.encode() + edit) is None
+    damaged = OTHER.patched.replace(b"average_gradients(energy_model)", b"average_gradients(energy)")
+    assert current_entry(record, "train.py", damaged) == now  # somebody's, and `undo` will say what is wrong
+    counting = PATCH.before.encode() + b"import torch.distributed as dist\nworld_size = dist.get_world_size()\n"
+    assert current_entry(record, "train.py", counting) is None
+
+
+# Whose folder
+
+
+@pytest.fixture
+def ours(tmp_path: Path) -> Path:
+    """A folder as `apply` leaves it."""
+    folder = tmp_path / "energy_losses"
+    folder.mkdir()
+    for name in PATCH.entry.modules:
+        (folder / name).write_bytes(templates.template_bytes(name))
+    (folder / "patch.json").write_bytes(dump_record(RECORD))
+    return tmp_path
+
+
+def conflict(folder: Path) -> str:
+    with pytest.raises(Refusal) as caught:
+        inspect_folder(folder)
+    assert caught.value.reason == "conflict"
+    return caught.value.message
+
+
+def test_absent(tmp_path: Path) -> None:
+    state = inspect_folder(tmp_path)
+    assert (state.present, state.record, state.modules) == (False, None, {})
+
+
+def test_ours(ours: Path) -> None:
+    state = inspect_folder(ours)
+    assert state.record == load_record(ours) == RECORD
+    assert set(state.modules) == set(PATCH.entry.modules)
+    assert not any(module.edited for module in state.modules.values())
+
+
+def test_modules_with_other_line_ends_are_not_edited(ours: Path) -> None:
+    path = ours / "energy_losses" / "ranks.py"
+    path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+    assert not inspect_folder(ours).modules["ranks.py"].edited
+    path.write_bytes(path.read_bytes() + b"# mine\n")
+    assert inspect_folder(ours).modules["ranks.py"].edited
+
+
+def test_modules_of_another_version_are_not_edited(ours: Path) -> None:
+    path = ours / "energy_losses" / "ranks.py"
+    path.write_bytes(b"# version 0\n")
+    old = dataclasses.replace(RECORD, modules={**RECORD.modules, "ranks.py": module_hash(b"# version 0\n")})
+    (ours / "energy_losses" / "patch.json").write_bytes(dump_record(old))
+    assert not inspect_folder(ours).modules["ranks.py"].edited
+
+
+def test_a_lost_record(ours: Path) -> None:
+    folder = ours / "energy_losses"
+    (folder / "patch.json").unlink()
+    (folder / "__pycache__").mkdir()
+    (folder / ".energy-patch-1-2.tmp").write_bytes(b"")
+    state = inspect_folder(ours)
+    assert state.present
+    assert state.record is None
+    (folder / "mine.py").write_bytes(b"")
+    assert "mine.py" in conflict(ours)
+    (folder / "mine.py").unlink()
+    (folder / "ranks.py").write_bytes(b"# mine\n")
+    assert "ranks.py" in conflict(ours)
+
+
+def test_a_file_or_a_dangling_link_of_that_name(tmp_path: Path) -> None:
+    path = tmp_path / "energy_losses"
+    path.write_bytes(b"")
+    assert load_record(tmp_path) is None
+    conflict(tmp_path)
+    path.unlink()
+    path.symlink_to("nowhere")
+    conflict(tmp_path)
+
+
+def test_a_folder_in_the_place_of_the_record(ours: Path) -> None:
+    path = ours / "energy_losses" / "patch.json"
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(Refusal) as caught:
+        inspect_folder(ours)
+    assert caught.value.reason == "unreadable"
+
+
+def test_a_link_is_recorded_where_it_leads(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "train.py").write_bytes(b"")
+    (tmp_path / "link.py").symlink_to(tmp_path / "real" / "train.py")
+    assert script_home(tmp_path / "link.py") == ((tmp_path / "real").resolve(), "train.py")
+
+
+# Templates
+
+
+def test_a_module_brings_in_what_it_imports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    contents = {
+        "__init__.py": "",
+        "a.py": "from .b import x\nimport torch\n",
+        "b.py": "def f():\n    from . import c, torch\n",
+        "c.py": "from energy_losses.d import y\n",
+        "d.py": "import energy_losses.e as e\n",
+        "e.py": "from . import a\nfrom ..a import z\n",
+        "f.py": "",
+    }
+    for name, text in contents.items():
+        (tmp_path / name).write_text(text)
+    monkeypatch.setattr(templates, "templates_folder", lambda: tmp_path)
+    assert templates.module_closure(["f.py"]) == ("__init__.py", "f.py")
+    assert templates.module_closure(["c.py"]) == ("__init__.py", "a.py", "b.py", "c.py", "d.py", "e.py")
+
+
+def test_every_template_is_found_and_closed() -> None:
+    for name in templates.template_names():
+        closure = templates.module_closure([name])
+        assert set(closure) <= templates.template_names()
+        assert closure == templates.module_closure(closure)

@@ -130,6 +130,26 @@ def status_command(scripts: tuple[Path, ...], as_json: bool) -> None:
     sys.exit(report.exit_code)
 
 
+@main.command("demo")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("energy-patch-demo"),
+    show_default=True,
+    help="Where the sample, its runs, the table and the figure go.",
+)
+def demo_command(out: Path) -> None:
+    """Train a small sample on 8 ranks as it is, patch it, train again, and compare (about three minutes)."""
+    from energy_patch.demo.runner import run_demo
+    from energy_patch.refusal import Refusal
+
+    try:
+        run_demo(out, sys.stdout)
+    except Refusal as refusal:
+        click.echo(f"{out}: refused ({refusal.reason}): {refusal.message}", err=True)
+        sys.exit(1)
+
+
 def _finish(report: Any, as_json: bool, *, diff: bool = False, full: bool = False, after: str = "") -> None:
     """One JSON object or the diff on stdout; everything for a person on stderr."""
     from energy_patch import report as words

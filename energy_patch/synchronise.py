@@ -135,14 +135,22 @@ class Follower:
         return parameters[0].name.value if parameters else None
 
     def follow(self, start: Iterable[Ref]) -> list[Ref]:
-        """All names of the same value, the given ones first."""
+        """All names of the same value, the given ones first.
+
+        First up to where the value comes from, then down to where it goes: a helper that is called with several
+        modules must not make them one.
+        """
+        upward = self._closure(start, self._origins)
+        return self._closure(upward, self._destinations)
+
+    def _closure(self, start: Iterable[Ref], step: Callable[[Ref], Iterable[Ref]]) -> list[Ref]:
         found: list[Ref] = []
         waiting = list(start)
         while waiting:
             ref = waiting.pop(0)
             if ref not in found:
                 found.append(ref)
-                waiting += [*self._origins(ref), *self._destinations(ref)]
+                waiting += step(ref)
         return found
 
     def _origins(self, ref: Ref) -> Iterator[Ref]:

@@ -9,7 +9,8 @@ import signal
 import stat
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from energy_patch.record import (
     inspect_folder,
     module_hash,
     script_home,
+    sha256,
 )
 from energy_patch.refusal import Refusal
 from energy_patch.source import Source
@@ -69,6 +71,7 @@ def apply_changes(folder: Path, scripts: Sequence[tuple[Source, bytes, ScriptEnt
     for source, patched, entry in scripts:
         name = script_home(source.path)[1]
         old = current_entry(record, name, source.raw)
+        _check_original(source, entry, old)
         fresh[name] = replace(entry, previous=None)
         moving[name] = replace(entry, previous=old if source.raw != patched else None)
     others = {name: replace(entry, previous=None) for name, entry in record.scripts.items() if name not in fresh}
@@ -89,12 +92,11 @@ def apply_changes(folder: Path, scripts: Sequence[tuple[Source, bytes, ScriptEnt
         dump_record(Record({**record.modules, **final}, {**others, **moving})),
         dump_record(Record(final, {**others, **fresh})),
     ]
-    before = _bytes_or_none(ours / RECORD_NAME)
     return ChangeSet(
         _without_empty(
             [
                 *written,
-                FileChange(ours / RECORD_NAME, before, steps[0]),
+                FileChange(ours / RECORD_NAME, state.raw_record, steps[0]),
                 *(FileChange(_target(source.path), source.raw, patched) for source, patched, _ in scripts),
                 FileChange(ours / RECORD_NAME, steps[0], steps[1]),
                 *stale,
@@ -102,6 +104,15 @@ def apply_changes(folder: Path, scripts: Sequence[tuple[Source, bytes, ScriptEnt
         ),
         tuple(notes),
     )
+
+
+def _check_original(source: Source, entry: ScriptEntry, old: ScriptEntry | None) -> None:
+    """What is recorded as the original must be unpatched: another run may have come between reading and here."""
+    digest = sha256(source.raw)
+    is_patched = old is not None and old.patched == digest
+    expected = entry.original == (old.original if old and is_patched else digest)
+    if (old is None or is_patched) and not expected:
+        raise _changed(source.path)
 
 
 def revert_changes(folder: Path, scripts: Sequence[tuple[Source, bytes]]) -> ChangeSet:
@@ -114,9 +125,10 @@ def revert_changes(folder: Path, scripts: Sequence[tuple[Source, bytes]]) -> Cha
     """
     back = [FileChange(_target(source.path), source.raw, original) for source, original in scripts]
     state = inspect_folder(folder)
-    if state.record is None:
-        return ChangeSet(_without_empty(back))
     record, ours = state.record, folder / FOLDER_NAME
+    if record is None:
+        orphans = [] if _is_mentioned(folder) else _leftovers(state, ours, set())[1]
+        return ChangeSet(_without_empty([*back, *orphans]))
     gone = {script_home(source.path)[1] for source, _ in scripts}
     notes: list[str] = []
     others: dict[str, ScriptEntry] = {}
@@ -136,13 +148,18 @@ def revert_changes(folder: Path, scripts: Sequence[tuple[Source, bytes]]) -> Cha
         _without_empty(
             [
                 *back,
-                FileChange(ours / RECORD_NAME, _bytes_or_none(ours / RECORD_NAME), steps[0]),
+                FileChange(ours / RECORD_NAME, state.raw_record, steps[0]),
                 *stale,
                 FileChange(ours / RECORD_NAME, steps[0], steps[1]),
             ]
         ),
         (*notes, *more),
     )
+
+
+def _is_mentioned(folder: Path) -> bool:
+    """Whether a script may import from our folder; only asked where no record says so."""
+    return any(FOLDER_NAME.encode() in (_bytes_or_none(path) or b"") for path in folder.glob("*.py") if path.is_file())
 
 
 def _modules_of(entries: dict[str, ScriptEntry]) -> set[str]:
@@ -235,7 +252,7 @@ def write_changes(changes: Sequence[FileChange]) -> None:
         return
     run = _Run()
     try:
-        with _locked({change.path.parent for change in wanted}):
+        with _locked({_home_of(change.path) for change in wanted}):
             try:
                 run.stage(wanted)
                 run.commit()
@@ -253,7 +270,7 @@ def write_changes(changes: Sequence[FileChange]) -> None:
 def sweep(folder: Path) -> None:
     """Remove what a killed run left beside the scripts of `folder`: temporary files, an empty folder of ours."""
     ours = folder / FOLDER_NAME
-    with contextlib.suppress(OSError, Refusal), _locked({folder, ours}):
+    with contextlib.suppress(OSError, Refusal), _locked({folder.resolve()}):
         _remove_if_empty(ours)
 
 
@@ -346,8 +363,11 @@ _NUMBERS = itertools.count()
 
 def _check_unchanged(change: FileChange) -> None:
     if _bytes_or_none(change.path) != change.before:
-        message = f"{change.path} changed while energy-patch was running; nothing was changed by it, run again"
-        raise Refusal("unwritable", message)
+        raise _changed(change.path)
+
+
+def _changed(path: Path) -> Refusal:
+    return Refusal("unwritable", f"{path} changed while energy-patch was running; nothing was changed by it, run again")
 
 
 def _write_temporary(path: Path, target: Path, content: bytes) -> None:
@@ -425,18 +445,40 @@ def _remove_if_empty(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def _locked(folders: set[Path]) -> Iterator[None]:
-    """Keep other runs out of these folders; the lock lies on the folder itself, so no file is left behind.
+def exclusive(paths: Iterable[Path]) -> Iterator[None]:
+    """Keep other runs away from the folders of these scripts, from reading them to the last write.
 
-    Where the system has no such lock, a file that changes under a run is still noticed. Under the lock no
-    other run's temporary files can be alive, so those found are a killed run's.
+    The lock lies on the folder itself, so no file is left behind, and a killed run gives it back. Where the system
+    has no such lock, files that change between reading and writing are still noticed.
+
+    Raises:
+        Refusal: `unwritable`, where another run does not end.
     """
-    with contextlib.ExitStack() as stack:
-        for folder in sorted(folders):
-            if folder.is_dir() and _lock(folder, stack):
-                for path in folder.glob(f"{TEMPORARY_PREFIX}*{TEMPORARY_SUFFIX}"):
-                    path.unlink()
+    with _locked({script_home(path)[0] for path in paths}):
         yield
+
+
+_HELD: set[Path] = set()
+PATIENCE = 5.0  # seconds
+
+
+@contextlib.contextmanager
+def _locked(folders: set[Path]) -> Iterator[None]:
+    """Lock what this process has not locked yet. Under a lock any temporary file is a killed run's."""
+    with contextlib.ExitStack() as stack:
+        for folder in sorted(folders - _HELD):
+            if folder.is_dir() and _lock(folder, stack):
+                stack.callback(_HELD.discard, folder)
+                _HELD.add(folder)
+                for place in (folder, folder / FOLDER_NAME):
+                    for path in place.glob(f"{TEMPORARY_PREFIX}*{TEMPORARY_SUFFIX}"):
+                        path.unlink()
+        yield
+
+
+def _home_of(path: Path) -> Path:
+    """The folder of the scripts that a changed file belongs to."""
+    return path.parent.parent if path.parent.name == FOLDER_NAME else path.parent
 
 
 def _lock(folder: Path, stack: contextlib.ExitStack) -> bool:
@@ -446,15 +488,26 @@ def _lock(folder: Path, stack: contextlib.ExitStack) -> bool:
         descriptor = os.open(folder, os.O_RDONLY)
     except OSError:
         return False
-    stack.callback(os.close, descriptor)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        message = f"another energy-patch is at work in {folder}; run again when it is done"
-        raise Refusal("unwritable", message) from None
-    except OSError:
-        return False
-    return True
+    stack.callback(_close, descriptor)
+    until = time.monotonic() + PATIENCE
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > until:
+                message = f"another energy-patch is at work in {folder}; run again when it is done"
+                raise Refusal("unwritable", message) from None
+            time.sleep(0.02)
+        except OSError:
+            return False
+        else:
+            return True
+
+
+def _close(descriptor: int) -> None:
+    """All is done by then: that a lock could not be given back properly is no failure."""
+    with contextlib.suppress(OSError):
+        os.close(descriptor)
 
 
 @contextlib.contextmanager

@@ -227,15 +227,19 @@ def load_record(folder: Path) -> Record | None:
     Raises:
         Refusal: `drifted`, where the file is not a record that this version can use.
     """
+    raw = _record_bytes(folder)
+    return None if raw is None else parse_record(raw)
+
+
+def _record_bytes(folder: Path) -> bytes | None:
     path = folder / FOLDER_NAME / RECORD_NAME
     try:
-        raw = path.read_bytes()
+        return path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         message = f"{FOLDER_NAME}/{RECORD_NAME} cannot be read ({error.strerror}); check its permissions"
         raise Refusal("unreadable", message) from None
-    return parse_record(raw)
 
 
 def parse_record(raw: bytes) -> Record:
@@ -443,6 +447,7 @@ class FolderState:
     present: bool
     record: Record | None
     modules: Mapping[str, Module]
+    raw_record: bytes | None = None
 
 
 def inspect_folder(folder: Path) -> FolderState:
@@ -456,7 +461,8 @@ def inspect_folder(folder: Path) -> FolderState:
         if ours.exists() or ours.is_symlink():
             raise Refusal("conflict", f"{FOLDER_NAME} beside the script is not a folder; rename or move it")
         return FolderState(False, None, {})
-    record = load_record(folder)
+    raw = _record_bytes(folder)
+    record = None if raw is None else parse_record(raw)
     recorded = dict(record.modules) if record else {}
     templates = template_names()
     modules: dict[str, Module] = {}
@@ -470,7 +476,7 @@ def inspect_folder(folder: Path) -> FolderState:
     except OSError as error:
         message = f"{FOLDER_NAME}/ beside the script cannot be read ({error.strerror}); check its permissions"
         raise Refusal("unreadable", message) from None
-    return FolderState(True, record, modules)
+    return FolderState(True, record, modules, raw)
 
 
 def is_by_product(path: Path) -> bool:

@@ -33,7 +33,7 @@ def train(folder, ranks, arguments):
     command = [sys.executable, "-W", "error", *launcher, str(script), *shlex.split(arguments)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     with subprocess.Popen(
-        [*command, "--run_root_dir", str(folder / "runs"), "--num_held_out", "24"],
+        [*command, "--runs", str(folder / "runs"), "--num_held_out", "24"],
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -57,18 +57,18 @@ def test_trains_without_a_warning(tmp_path, ranks):
         rows = list(csv.DictReader(file))
     assert [row["step"] for row in rows] == ["1", "2", "4"]
     assert all(0 <= float(row["top1"]) <= 1 for row in rows)
-    assert list((tmp_path / "runs").glob("*--4_chkpt/energy_model--4_checkpoint.pt"))
+    assert list((tmp_path / "runs").glob("*-4/energy_model.pt"))
 
 
 def test_trains_under_torchrun(tmp_path):
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(SCRIPT)]
-    flags = ["--batch_size", "3", "--max_steps", "2", "--num_held_out", "24", "--run_root_dir", str(tmp_path)]
+    flags = ["--batch_size", "3", "--max_steps", "2", "--num_held_out", "24", "--runs", str(tmp_path)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
     run = subprocess.run(
         [*command, *flags], cwd=tmp_path, env=environment, timeout=LIMIT, capture_output=True, text=True, check=False
     )
     assert run.returncode == 0, run.stderr
-    assert "Max step 2 reached" in run.stdout
+    assert (next(tmp_path.iterdir()) / "held_out.csv").is_file()
 
 
 def test_accumulation_counts_optimiser_steps(tmp_path):
@@ -133,13 +133,20 @@ def test_trap_one_call_and_many_commented_ones():
     assert not TEXT.isascii()
 
 
-def test_trap_layer_actions_are_computed_and_unused():
-    used = [
-        node
-        for node in ast.walk(FUNCTIONS["run_forward_pass"])
-        if isinstance(node, ast.Name) and node.id == "layer_actions"
-    ]
-    assert len(used) == 2  # made, and appended to
+def test_trap_layer_actions_are_made_and_unused():
+    names = [node for node in ast.walk(FUNCTIONS["run_forward_pass"]) if isinstance(node, ast.Name)]
+    assert [node.id for node in names].count("layer_actions") == 2  # made, and appended to
+
+
+def test_trap_head_is_called_around_ddp():
+    assert TEXT.count("action_head.module.predict_action(") == 2
+
+
+def test_trap_resume_forgets_the_energy_model():
+    assert {ast.unparse(call.func) for call in calls(TREE, "load_state_dict")} == {
+        "vla.load_state_dict",
+        "action_head.load_state_dict",
+    }
 
 
 def test_trap_last_fields_have_no_comments():

@@ -26,7 +26,9 @@ RANKS, BATCH = 8, 3
 LIMIT = 120  # seconds for a process group
 TOLERANCE = 1e-5
 
-OLD_CALL = "energy_inbatch_swap_infonce(energy_model,context_hidden,ground_truth_actions, energy_mask)\n"
+(OLD_CALL,) = re.findall(
+    r"^ *(?!#)\w.* = (energy_inbatch_swap_infonce\(.*\n)", (SAMPLE / SCRIPT).read_text("utf-8"), re.M
+)
 
 
 def copy_sample(folder: Path) -> Path:
@@ -66,7 +68,7 @@ def drive(driver: str, folder: Path, script: Path, ranks: int, *arguments: objec
 def train(folder: Path, script: Path, ranks: int, batch: int, steps: int = 3, *flags: object) -> list[dict]:
     """What each rank's energy model went through, dropout off."""
     arguments = ["--batch_size", batch, "--max_steps", steps, "--seed", 11, "--energy_dropout", 0.0]
-    arguments += ["--num_held_out", 24, "--held_out_freq", 1000, "--run_root_dir", folder / "runs"]
+    arguments += ["--num_held_out", 24, "--held_out_freq", 1000, "--runs", folder / "runs"]
     drive("record_run.py", folder, script, ranks, *arguments, *flags)
     return [torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in range(ranks)]
 

@@ -77,6 +77,7 @@ def run_demo(out: Path, console: TextIO, *, steps: int = STEPS) -> None:
     codebase = out / CODEBASE
     _copy_sample(codebase)
     _say(console, f"A small training codebase is in {_shown(codebase)}: a policy, an energy model, {SCRIPT}.")
+    _say(console, "Three short trainings follow, about two minutes in all on two cores.")
 
     before = _train(BEFORE, codebase, out, steps, console)
     _patch(codebase, console)
@@ -158,7 +159,7 @@ def _train(run: Run, codebase: Path, out: Path, steps: int, console: TextIO) -> 
     _say(console, "", f"{run.label}:", f"$ torchrun --nproc-per-node {run.ranks} {SCRIPT} {shlex.join(flags)}")
     folder = out / RUNS_FOLDER / run.name
     folder.mkdir(parents=True)
-    flags += ["--run_root_dir", str(folder.parent), "--run_id_override", run.name]
+    flags += ["--runs", str(folder.parent), "--run_name", run.name]
     flags += ["--log_freq", "1", "--held_out_freq", str(max(1, steps // 6))]
     command = [sys.executable, "-m", "energy_patch.demo.launch", "--ranks", str(run.ranks), SCRIPT, *flags]
     with (
@@ -296,6 +297,7 @@ def _shown(path: Path) -> str:
 
 
 def _say(console: TextIO, *lines: str) -> None:
+    encoding = console.encoding or "utf-8"  # a StringIO has none; a console may not know every character
     for line in lines:
-        console.write(line + "\n")
+        console.write(line.encode(encoding, "backslashreplace").decode(encoding) + "\n")
     console.flush()

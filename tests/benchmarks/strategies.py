@@ -60,7 +60,7 @@ def train(row: Row, steps: int, seed: int) -> tuple[float, float]:
         with (
             (Path(folder) / "log.txt").open("w+") as log,
             subprocess.Popen(
-                [*command, *arguments, "--run_id_override=run"],
+                [*command, *arguments, "--run_name=run"],
                 cwd=code,
                 env={**os.environ, "OMP_NUM_THREADS": "1"},
                 stdout=log,

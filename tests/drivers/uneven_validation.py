@@ -43,9 +43,9 @@ with torch.no_grad():
             vla=vla,
             action_head=action_head,
             batch=batch,
-            device_id="cpu",
-            use_l1_regression=True,
-            num_patches=4,
+            device="cpu",
+            num_patches=vla.module.vision_backbone.get_num_patches(),
+            use_l1=True,
             energy_model=energy_model,
         )
         losses.append(metrics["energy_loss"])

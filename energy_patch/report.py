@@ -10,7 +10,7 @@ from energy_patch.outcome import Outcome, Report
 
 WORDS = {
     "patched": "patched",
-    "already-applied": "already applied, nothing to do",
+    "already-applied": "already applied",
     "would-change": "would change (dry run, nothing written)",
     "reverted": "reverted",
     "not-applied": "not patched",

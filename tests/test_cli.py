@@ -1,0 +1,182 @@
+"""The command line: streams, exit codes, JSON, and what a person is told."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from energy_patch.strategies import strategies
+from tests.conftest import Command, snapshot, working_directory
+
+SCRIPT = """\
+from dataclasses import dataclass
+from energy.energy_model import EnergyModel, energy_inbatch_swap_infonce
+
+@dataclass
+class Config:
+    lr: float = 1e-3
+
+def forward(energy_model, h, a, mask):
+    return energy_inbatch_swap_infonce(energy_model, h, a, mask)[0]
+
+def validate(batch):
+    forward(None, *batch)
+
+def main(cfg: Config):
+    energy_model = EnergyModel()
+    optimizer = AdamW(energy_model.parameters())
+    for step, batch in enumerate(loader):
+        forward(energy_model, *batch).backward()
+        optimizer.step()
+"""
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Path:
+    path = tmp_path / "train.py"
+    path.write_text(SCRIPT)
+    return path
+
+
+def test_apply_tells_the_whole_story_on_stderr(script: Path, energy_patch: Command) -> None:
+    with working_directory(script.parent):
+        ran = energy_patch("apply", "train.py")
+    assert (ran.exit_code, ran.stdout) == (0, b"")
+    assert ran.stderr.splitlines() == [
+        "train.py: patched, strategy global",
+        "  line  3  import torch.distributed",
+        "  line  4  import distributed_energy_inbatch_swap_infonce",
+        "  line  5  import average_gradients and broadcast_parameters",
+        "  line 10  Config gains the field energy_tau",
+        "  line 12  forward takes energy_tau",
+        "  line 13  count the ranks",
+        "  line 14  call distributed_energy_inbatch_swap_infonce instead of energy_inbatch_swap_infonce",
+        "  line 21  every rank starts from rank 0's energy model",
+        "  line 24  main passes energy_tau=cfg.energy_tau",
+        "  line 25  gradients are averaged over ranks before they are used",
+        "  - temperature: 0.5 (the original's default) becomes 0.3, the default of the config field energy_tau; "
+        "--tau 0.5 keeps the old one",
+        "  - line 12: validate calls forward without a config in scope, so energy_tau=0.3 holds there",
+        "  new in energy_losses/: __init__.py, global_infonce.py, metrics.py, patch.json, ranks.py, scoring.py",
+        "Next: start training as before. To take it back: energy-patch revert train.py",
+    ]
+    # The lines named are those of the patched script.
+    lines = script.read_text().splitlines()
+    assert lines[20] == "    broadcast_parameters(energy_model)"
+    assert lines[24] == "        average_gradients(energy_model)"
+
+
+@pytest.mark.parametrize("options", [["--dry-run"], ["--check"], ["--dry-run", "--full"], ["--dry-run", "--check"]])
+def test_nothing_is_written(options: list[str], script: Path, energy_patch: Command) -> None:
+    before = snapshot(script.parent)
+    ran = energy_patch("apply", *options, script)
+    assert ran.exit_code == (3 if "--check" in options else 0)
+    assert ran.stderr.startswith(f"{script}: would change")
+    assert ran.stdout.startswith(b"diff --git") == ("--dry-run" in options)
+    assert snapshot(script.parent) == before
+
+
+def test_a_dry_run_shows_the_script_and_names_the_new_files(script: Path, energy_patch: Command) -> None:
+    with working_directory(script.parent):
+        ran = energy_patch("apply", "--dry-run", "train.py")
+    assert ran.stdout.startswith(b"diff --git a/train.py b/train.py\n--- a/train.py\n+++ b/train.py\n@@ ")
+    assert b"energy_losses/scoring.py" not in ran.stdout
+    assert "new in energy_losses/: __init__.py, " in ran.stderr
+
+
+def test_check_answers_by_exit_code(script: Path, energy_patch: Command) -> None:
+    assert energy_patch("apply", "--check", script).exit_code == 3
+    energy_patch("apply", script)
+    assert energy_patch("apply", "--check", script).exit_code == 0
+    assert energy_patch("apply", "--check", "--tau", "0.5", script).exit_code == 3
+
+
+def test_json_is_one_object(script: Path, energy_patch: Command) -> None:
+    answer = energy_patch("apply", "--json", script).json
+    assert answer["outcome"] == "patched"
+    (only,) = answer["scripts"]
+    assert set(only) == {"path", "outcome", "reason", "message", "line", "edits", "diff"}
+    assert (only["path"], only["outcome"], only["reason"], only["line"]) == (str(script), "patched", None, None)
+    assert {"line": 14, "title": only["edits"][6]["title"]} == only["edits"][6]
+    assert only["diff"].startswith("diff --git ")
+
+
+def test_status_goes_with_the_script(script: Path, energy_patch: Command) -> None:
+    def outcome() -> str:
+        ran = energy_patch("status", "--json", script)
+        assert ran.exit_code == 0
+        name: str = ran.json["scripts"][0]["outcome"]
+        return name
+
+    assert outcome() == "not-applied"
+    energy_patch("apply", script)
+    assert outcome() == "already-applied"
+    script.write_text(script.read_text() + "x = 1\n")
+    assert outcome() == "already-applied"
+    script.write_text(script.read_text().replace("average_gradients(energy_model)", "pass"))
+    assert outcome() == "drifted"
+
+
+def test_revert_of_a_plain_script_does_nothing(script: Path, energy_patch: Command) -> None:
+    ran = energy_patch("revert", "--json", script)
+    assert (ran.exit_code, ran.json["outcome"]) == (0, "not-applied")
+    assert snapshot(script.parent) == {"train.py": SCRIPT.encode()}
+
+
+def test_a_drifted_script_names_the_lines_and_stays(script: Path, energy_patch: Command) -> None:
+    energy_patch("apply", script)
+    script.write_text(
+        script.read_text().replace("average_gradients(energy_model)", "average_gradients(energy_model.m)")
+    )
+    before = snapshot(script.parent)
+    for command in ("revert", "apply"):
+        ran = energy_patch(command, script)
+        assert ran.exit_code == 1
+        assert "refused (drifted)" in ran.stderr
+        assert "average_gradients(energy_model)" in ran.stderr
+        assert snapshot(script.parent) == before
+
+
+def test_several_scripts_share_the_modules(script: Path, energy_patch: Command) -> None:
+    other = script.with_name("other.py")
+    other.write_text(SCRIPT)
+    ran = energy_patch("apply", "--json", script, other)
+    assert [item["outcome"] for item in ran.json["scripts"]] == ["patched", "patched"]
+    assert all(item["diff"].count("diff --git") == 1 for item in ran.json["scripts"])
+    assert energy_patch("revert", script).exit_code == 0
+    assert (script.parent / "energy_losses" / "ranks.py").exists()
+    assert energy_patch("revert", other).exit_code == 0
+    assert snapshot(script.parent) == {"train.py": SCRIPT.encode(), "other.py": SCRIPT.encode()}
+
+
+def test_lines_by_hand(script: Path, energy_patch: Command) -> None:
+    ran = energy_patch("apply", "--broadcast-after", "16", "--average-before", "19", script)
+    assert ran.exit_code == 0, ran.stderr
+    lines = script.read_text().splitlines()
+    assert lines[lines.index("    optimizer = AdamW(energy_model.parameters())") + 1] == (
+        "    broadcast_parameters(energy_model)"
+    )
+    assert lines[-2:] == ["        average_gradients(energy_model)", "        optimizer.step()"]
+    assert energy_patch("status", script).stderr.startswith(
+        f"{script}: already applied, strategy global --average-before 19 --broadcast-after 16"
+    )
+
+
+def test_help_knows_every_strategy_and_option(energy_patch: Command) -> None:
+    text = energy_patch("apply", "--help").stdout.decode()
+    for strategy in strategies().values():
+        assert strategy.name in text
+        assert all(option.flag in text for option in strategy.options)
+
+
+def test_python_m_is_the_command_line(script: Path) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-m", "energy_patch", "apply", "--dry-run", str(script)], capture_output=True, timeout=60
+    )
+    assert ran.returncode == 0
+    assert ran.stdout.startswith(b"diff --git")
+    version = subprocess.run([sys.executable, "-m", "energy_patch", "--version"], capture_output=True, timeout=60)
+    assert version.stdout.startswith(b"energy-patch, version ")

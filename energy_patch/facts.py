@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -126,12 +127,13 @@ class Call:
 
 @dataclass(frozen=True)
 class Caller:
-    """A call of the function that holds the loss; `within` is the function that it stands in."""
+    """A call of the function that holds the loss; `within` is the function that it stands in, perhaps itself."""
 
     line: int
     within: str
     arguments: Bracketed
     config: str | None
+    is_recursive: bool = False
 
 
 @dataclass(frozen=True)
@@ -163,6 +165,14 @@ class ConfigField:
     value: Span | None
     line: int
 
+    @property
+    def number(self) -> str | None:
+        """The default if it is written as a number, also as `field(default=0.3)`."""
+        text = self.default or ""
+        match = re.fullmatch(r"(?:dataclasses\.)?field\(\s*default\s*=\s*([^,()]+?)\s*(?:,.*)?\)", text, re.DOTALL)
+        text = match[1] if match else text
+        return text if re.fullmatch(r"[0-9][0-9_]*(?:\.[0-9_]*)?(?:[eE][+-]?[0-9]+)?|\.[0-9]+", text) else None
+
 
 @dataclass(frozen=True)
 class Config:
@@ -180,11 +190,12 @@ class Config:
 
 @dataclass(frozen=True)
 class SyncPoint:
-    """Where a line that keeps the ranks one model goes, and what the model is called there."""
+    """Where a line that keeps the ranks one model goes, what the model is called there, and whether it may be None."""
 
     at: LinePoint
     model: str
     seen: str
+    may_be_none: bool = False
 
 
 @dataclass(frozen=True)

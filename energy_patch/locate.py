@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+import sys
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
 
 import libcst as cst
 
 from energy_patch.facts import (
     ORIGINAL_LOSS,
+    ORIGINAL_PARAMETERS,
     Argument,
     Bracketed,
     Call,
@@ -20,17 +23,29 @@ from energy_patch.facts import (
     Item,
     LinePoint,
     Parameter,
+    Problem,
     Span,
+    Synchronisation,
 )
-from energy_patch.layout import comma_end, indentation, outer_span, point_after, point_before, skip_layout, statement_of
+from energy_patch.layout import (
+    comma_end,
+    indentation,
+    outer_span,
+    point_after,
+    point_before,
+    skip_layout,
+    start_of,
+    statement_of,
+)
 from energy_patch.near_misses import near_misses
 from energy_patch.refusal import Refusal
 from energy_patch.source import Source
 from energy_patch.synchronise import find_synchronisation
-from energy_patch.tree import Comprehension, Scope, Tree, all_parameters, dotted_name
+from energy_patch.tree import Binding, Comprehension, Scope, Tree, all_parameters, dotted_name
 from energy_patch.values import Values
 
 BLOCKS = (cst.IndentedBlock, cst.Module)
+RECURSION_LIMIT = 6000  # a sum of a thousand terms is a tree a thousand deep
 
 
 def locate(source: Source, broadcast_after: tuple[int, ...] = (), average_before: tuple[int, ...] = ()) -> Facts:
@@ -41,26 +56,50 @@ def locate(source: Source, broadcast_after: tuple[int, ...] = (), average_before
     """
     if ORIGINAL_LOSS not in source.text:
         raise Refusal("not-found", near_misses(source))
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(max(limit, RECURSION_LIMIT))
+    try:
+        return _locate(source, broadcast_after, average_before)
+    except RecursionError:
+        message = "an expression or a chain of `elif` is nested too deeply to be followed; break it up and run again"
+        raise Refusal("unreadable", message) from None
+    finally:
+        sys.setrecursionlimit(limit)
+
+
+def _locate(source: Source, broadcast_after: tuple[int, ...], average_before: tuple[int, ...]) -> Facts:
     tree = Tree(source)
-    values = Values(tree)
     found = loss_calls(tree)
     if not found:
         raise Refusal("not-found", near_misses(source))
     _refuse_other_references(tree, found)
+    values = Values(tree, found)
     config = _config(tree, values)
     functions: dict[cst.FunctionDef, Function] = {}
     calls = tuple(_call(tree, values, call, scope, functions) for call, scope in found)
-    imports, relative = _import_point(tree, found)
+    synchronisation = find_synchronisation(tree, values, found, broadcast_after, average_before)
+    first = _first_use(tree, calls, synchronisation)
+    imports, relative = _import_point(tree, found, first)
     return Facts(
         source=source,
         calls=calls,
         config=config,
         imports=imports,
         relative=relative,
-        distributed=_distributed(tree),
+        distributed=_distributed(tree, first),
         identifiers=_identifiers(tree),
-        synchronisation=find_synchronisation(tree, values, found, broadcast_after, average_before),
+        synchronisation=synchronisation,
     )
+
+
+def _first_use(tree: Tree, calls: Iterable[Call], synchronisation: Synchronisation) -> int:
+    """How many of the module's statements come before the first one that the patch changes: imports go there."""
+    offsets = [call.function.start for call in calls]
+    for points in (synchronisation.broadcasts, synchronisation.averages):
+        offsets += [point.at.offset for point in points] if not isinstance(points, Problem) else []
+    first = min(offsets)
+    starts = [start_of(tree, statement) for statement in tree.module.body]
+    return max(bisect_right(starts, first) - 1, 0)
 
 
 def loss_calls(tree: Tree) -> list[tuple[cst.Call, Scope]]:
@@ -83,7 +122,7 @@ def _is_loss(tree: Tree, node: cst.BaseExpression, scope: Scope) -> bool:
     bindings = scope.resolve(first)
     if rest:
         return bool(bindings) and all(binding.kind == "import" for binding in bindings)
-    matches = [_binds_loss(binding.node) for binding in bindings]
+    matches = [_binds_loss(tree, binding.node) for binding in bindings]
     if any(matches) and not all(matches):
         other = bindings[matches.index(False)].node
         message = (
@@ -94,10 +133,20 @@ def _is_loss(tree: Tree, node: cst.BaseExpression, scope: Scope) -> bool:
     return any(matches)
 
 
-def _binds_loss(node: cst.CSTNode) -> bool:
+def _binds_loss(tree: Tree, node: cst.CSTNode) -> bool:
     if isinstance(node, cst.ImportAlias):
         return dotted_name(node.name) == ORIGINAL_LOSS
-    return isinstance(node, cst.FunctionDef) and node.name.value == ORIGINAL_LOSS
+    if not isinstance(node, cst.FunctionDef) or node.name.value != ORIGINAL_LOSS:
+        return False
+    names = tuple(parameter.name.value for parameter in all_parameters(node.params))
+    if len(names) < 3 or names != ORIGINAL_PARAMETERS[: len(names)] or node.asynchronous is not None:
+        message = (
+            f"this {ORIGINAL_LOSS} takes ({', '.join(names)}) instead of ({', '.join(ORIGINAL_PARAMETERS)}), so it is "
+            "another function than the one that energy-patch replaces; give it another name, or the original's "
+            "parameters"
+        )
+        raise Refusal("unsupported", message, line=tree.line(node.name))
+    return True
 
 
 def _refuse_other_references(tree: Tree, found: list[tuple[cst.Call, Scope]]) -> None:
@@ -130,11 +179,17 @@ def _call(
     if definition is not None and definition not in functions:
         functions[definition] = _function(tree, values, definition, around)
     before, block = _line_before(tree, call)
+    if lines := values.rank_conditions(call):
+        message = (
+            f"the loss on line {tree.line(call)} is computed only where a condition on the rank holds, but all ranks "
+            "exchange their actions in the new one; compute it on every rank, or under torch.no_grad()"
+        )
+        raise Refusal("unsupported", message, line=lines[0])
     return Call(
         line=tree.line(call),
         function=Span(start, end),
         arguments=_arguments(tree, call),
-        config=values.config_expression(scope),
+        config=values.config_expression(scope, call),
         before=before,
         block=block,
         enclosing=functions[definition] if definition is not None else None,
@@ -147,20 +202,25 @@ def _call(
 
 def _function(tree: Tree, values: Values, node: cst.FunctionDef, inner: Scope) -> Function:
     callers, references = values.uses_of_function(node)
+    if not values.is_transparent(node):
+        # What the decorator made of it may not take one argument more.
+        references = [*(call.func for call, _ in callers), *references]
+        callers = []
     return Function(
         name=node.name.value,
         line=tree.line(node.name),
         parameters=_parameters(tree, node),
-        callers=tuple(_caller(tree, values, call, scope) for call, scope in callers),
+        callers=tuple(_caller(tree, values, call, scope, inner) for call, scope in callers),
         reference_lines=tuple(tree.line(reference) for reference in references),
         bound=frozenset(inner.bindings),
     )
 
 
-def _caller(tree: Tree, values: Values, call: cst.Call, scope: Scope) -> Caller:
+def _caller(tree: Tree, values: Values, call: cst.Call, scope: Scope, callee: Scope) -> Caller:
     around = scope.function().node
     within = around.name.value if isinstance(around, cst.FunctionDef) else "the module"
-    return Caller(tree.line(call), within, _arguments(tree, call), values.config_expression(scope))
+    is_recursive = around is callee.node
+    return Caller(tree.line(call), within, _arguments(tree, call), values.config_expression(scope, call), is_recursive)
 
 
 def _arguments(tree: Tree, call: cst.Call) -> Bracketed:
@@ -301,15 +361,15 @@ def _in_scope(tree: Tree, call: cst.Call, scope: Scope) -> frozenset[str]:
 
 
 def _identifiers(tree: Tree) -> frozenset[str]:
-    bound = {name for scope in {*tree.scopes.values(), tree.root} for name in scope.bindings}
+    bound = {name for scope in tree.all_scopes for name in scope.bindings}
     return frozenset(bound | {name.value for name, _ in tree.names})
 
 
-def _import_point(tree: Tree, found: list[tuple[cst.Call, Scope]]) -> tuple[LinePoint, bool]:
-    """After the top-level import that brought in the loss, else after the last one of the first run of imports."""
+def _import_point(tree: Tree, found: list[tuple[cst.Call, Scope]], first: int) -> tuple[LinePoint, bool]:
+    """After the top-level import that brought in the loss, else after the last one before the patch's first line."""
     top_level = [
         statement
-        for statement in tree.module.body
+        for statement in tree.module.body[:first]
         if isinstance(statement, cst.SimpleStatementLine)
         and any(isinstance(part, cst.Import | cst.ImportFrom) for part in statement.body)
     ]
@@ -345,17 +405,27 @@ def _after_opening_comments(source: Source) -> int:
     return offset
 
 
-def _distributed(tree: Tree) -> str | None:
-    """How the top level names `torch.distributed`, if it does so once and without conditions."""
-    for statement in tree.module.body:
+def _distributed(tree: Tree, first: int) -> str | None:
+    """How the top level names `torch.distributed` before the patch's first line, if it does so without conditions."""
+    for statement in tree.module.body[:first]:
         if not isinstance(statement, cst.SimpleStatementLine):
             continue
         for part in statement.body:
             for spelling in _distributed_spellings(part):
                 bindings = tree.root.bindings.get(spelling.split(".")[0], [])
-                if all(binding.kind == "import" for binding in bindings):
+                if all(_imports_torch(tree, binding) for binding in bindings):
                     return spelling
     return None
+
+
+def _imports_torch(tree: Tree, binding: Binding) -> bool:
+    if not isinstance(binding.node, cst.ImportAlias):
+        return False
+    imported = tree.parents[binding.node]
+    if isinstance(imported, cst.Import):
+        name = dotted_name(binding.node.name) or ""
+        return name == "torch.distributed" or (binding.node.asname is None and name.split(".")[0] == "torch")
+    return bool(_distributed_spellings(imported))
 
 
 def _distributed_spellings(part: cst.CSTNode) -> list[str]:
@@ -374,18 +444,18 @@ def _config(tree: Tree, values: Values) -> Config | None:
     if node is None or not isinstance(node.body, cst.IndentedBlock):
         return None
     source = tree.source
-    fields: list[ConfigField] = []
-    last: cst.CSTNode | None = None
-    for statement in node.body.body:
-        if not isinstance(statement, cst.SimpleStatementLine):
-            continue
-        for part in statement.body:
-            if isinstance(part, cst.AnnAssign) and isinstance(part.target, cst.Name):
-                fields.append(_config_field(tree, part))
-                last = part
-    if last is None:
+    fields = _fields(tree, node)
+    if not fields:
         return None
+    last = _last_field(node.body.body)
     offset = source.line_start(tree.span(last)[0])
+    # What the class has besides: inherited fields, and names of its own that are none.
+    inherited = [item for base in values.bases(node) for item in _fields(tree, base)]
+    others = [
+        _no_field(tree, name, binding.node)
+        for name, bindings in _inside(tree, node).bindings.items()
+        for binding in bindings[:1]
+    ]
     indent = indentation(source, offset)
     end = source.next_line(tree.span(last)[1])
     # A comment that continues the last field's own stands deeper than the fields do.
@@ -394,10 +464,42 @@ def _config(tree: Tree, values: Values) -> Config | None:
     return Config(
         name=node.name.value,
         line=tree.line(node.name),
-        fields=tuple(fields),
+        fields=tuple({item.name: item for item in reversed([*fields, *inherited, *others])}.values())[::-1],
         after_fields=LinePoint(end, indent, source.line_of(tree.span(last)[1])),
         comment_column=_comment_column(source, fields),
     )
+
+
+def _fields(tree: Tree, node: cst.ClassDef) -> list[ConfigField]:
+    lines = [statement for statement in node.body.body if isinstance(statement, cst.SimpleStatementLine)]
+    parts = [part for line in lines for part in line.body]
+    return [
+        _config_field(tree, part)
+        for part in parts
+        if isinstance(part, cst.AnnAssign) and isinstance(part.target, cst.Name)
+    ]
+
+
+def _last_field(body: Sequence[cst.CSTNode]) -> cst.CSTNode:
+    """The last field of a class, or the string below it that describes it."""
+    last = body[0]
+    for statement, following in zip(body, [*body[1:], None], strict=True):
+        parts = statement.body if isinstance(statement, cst.SimpleStatementLine) else ()
+        if any(isinstance(part, cst.AnnAssign) for part in parts):
+            last = parts[-1]
+            after = following.body[0] if isinstance(following, cst.SimpleStatementLine) else None
+            if isinstance(after, cst.Expr) and isinstance(after.value, cst.SimpleString | cst.ConcatenatedString):
+                last = after
+    return last
+
+
+def _inside(tree: Tree, node: cst.ClassDef | cst.FunctionDef) -> Scope:
+    return tree.scopes[node.body]
+
+
+def _no_field(tree: Tree, name: str, node: cst.CSTNode) -> ConfigField:
+    span = Span(*tree.span(node))
+    return ConfigField(name, "(no annotation)", None, span, None, tree.line(node))
 
 
 def _config_field(tree: Tree, part: cst.AnnAssign) -> ConfigField:

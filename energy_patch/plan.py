@@ -135,7 +135,7 @@ class _Planner:
             source=self.source,
             strategy=self.strategy.name,
             options=recorded,
-            edits=tuple(sorted(self.edits, key=lambda planned: (planned.edit.start, planned.edit.end))),
+            edits=tuple(sorted(self.edits, key=_place)),
             modules=tuple(sorted(modules)),
             names=tuple(sorted(self.names)),
             notes=tuple(self.notes),
@@ -300,7 +300,7 @@ class _Planner:
             self._note_temperature(option, literal, f"the default of the config field {option.field}")
         else:
             self._reuse(existing, option)
-            literal = existing.default or literal
+            literal = existing.number or literal
         if call.config is not None:
             return f"{call.config}.{option.field}"
         return self._parameter(call, option.field, option.field, literal)
@@ -387,14 +387,15 @@ class _Planner:
 
     def _pass(self, function: Function, caller: Caller, parameters: dict[str, tuple[str, str]]) -> None:
         given = {item.name for item in caller.arguments.items}
+        in_reach = caller.config is not None or caller.is_recursive
         missing = {name: item for name, item in parameters.items() if item[0] not in given}
         where = f"line {caller.line}: {caller.within} calls {function.name}"
         for name, default in parameters.values():
             if name in given:
                 self.notes.append(f"{where} and passes its own {name}, as before")
-            elif caller.config is None:
+            elif not in_reach:
                 self.notes.append(f"{where} without a config in scope, so {name}={default} holds there")
-        if not missing or caller.config is None:
+        if not missing or not in_reach:
             return
         keywords = [item for item in caller.arguments.items if isinstance(item, Argument) and item.name is not None]
         equal = "="
@@ -403,7 +404,8 @@ class _Planner:
             after_name = last.span.start + len(last.name or "")
             gap = self.source.text[after_name : last.span.end - len(last.value)]
             equal = gap if gap.strip(" ") == "=" else "="
-        texts = [f"{item[0]}{equal}{caller.config}.{name}" for name, item in missing.items()]
+        values = {name: item[0] if caller.is_recursive else f"{caller.config}.{name}" for name, item in missing.items()}
+        texts = [f"{item[0]}{equal}{values[name]}" for name, item in missing.items()]
         for edit in append_items(self.source, caller.arguments, texts):
             self.add(edit, f"{caller.within} passes {listed(texts)}")
 
@@ -462,6 +464,8 @@ class _Planner:
         ):
             for point in points:
                 line = f"{self._imported('ranks', helper)}({point.model})"
+                if point.may_be_none:
+                    line = f"if {point.model} is not None: {line}"
                 self.add(line_edit(self.source, point.at, [line]), title)
         self.notes.extend(found.notes)
 
@@ -483,6 +487,14 @@ class _Planner:
         for module, names in sorted(self.imports.items()):
             line = f"from {module} import {', '.join(sorted(names))}"
             self.add(line_edit(self.source, point, [line]), f"import {listed(sorted(names))}")
+
+
+def _place(planned: PlannedEdit) -> tuple[int, int, int, bool]:
+    """The order of edits; of whole lines at one place, those that end a deeper block first, and imports before use."""
+    edit = planned.edit
+    line = edit.text.lstrip("\r\n")
+    indent = len(line) - len(line.lstrip(" \t")) if edit.start == edit.end else 0
+    return edit.start, edit.end, -indent, not line.startswith(("import ", "from "))
 
 
 def _free_name(name: str, taken: frozenset[str], fallback: str = "") -> str:

@@ -6,8 +6,10 @@ is passed to, through closures and `self.` attributes. What cannot be followed i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import libcst as cst
 
@@ -15,7 +17,7 @@ from energy_patch.facts import LinePoint, Problem, Synchronisation, SyncPoint
 from energy_patch.layout import STATEMENTS, point_after, point_before, statement_of
 from energy_patch.refusal import Refusal
 from energy_patch.tree import Binding, Scope, Tree, all_parameters, descendants, dotted_name
-from energy_patch.values import Values, argument_for
+from energy_patch.values import Values, argument_for, first_parameter
 
 WRAPPERS = frozenset({"DDP", "DistributedDataParallel", "compile", "wrap_ddp"})
 UNSUPPORTED = {
@@ -42,7 +44,12 @@ PREPARING_METHODS = frozenset(
     }
     | {"reset_parameters", "init_weights", "initialize", "compile"}
 )
-CLIPPING = frozenset({"clip_grad_norm_", "clip_grad_value_", "clip_grad_norm", "clip_grad_value", "unscale_"})
+CLIP_NAME = re.compile(r"clip|unscale|(?:grad|total)_?norm")
+SETUP = frozenset(
+    {"init_process_group", "init_distributed", "initialize_distributed", "setup_distributed"}
+    | {"init_distributed_mode", "setup_ddp", "ddp_setup", "Accelerator", "PartialState"}
+)
+HARMLESS = frozenset({"print", "info", "log", "debug", "zero_grad", "synchronize", "update", "item"})
 LISTS = frozenset({"list", "tuple", "filter", "chain", "sorted", "set"})
 BY_HAND = "name the lines with --broadcast-after LINE and --average-before LINE, or pass --no-sync"
 
@@ -73,7 +80,7 @@ def find_synchronisation(
     except Refusal as refusal:
         problem = Problem(refusal.reason, refusal.message, refusal.line)
         return Synchronisation(problem, problem)
-    finder = _Finder(tree, values, follower, models)
+    finder = _Finder(tree, values, follower, models, found)
     return Synchronisation(
         broadcasts=_or_problem(lambda: finder.broadcasts(broadcast_after)),
         averages=_or_problem(lambda: finder.averages(average_before)),
@@ -112,6 +119,13 @@ class Follower:
                 written = self.tree.text(argument.value) if argument is not None else "nothing"
                 message = f"the loss is given {written} as its energy model, which cannot be followed; {BY_HAND}"
                 raise Refusal("not-found", message, line=self.tree.line(call))
+            written = self.tree.text(argument.value) if argument is not None else ""
+            if written.endswith(".module"):
+                message = (
+                    f"the loss is given {written}, past the wrapper that would average its gradients; leave the energy "
+                    "model unwrapped (the patch keeps the ranks equal by itself), or pass --no-sync"
+                )
+                raise Refusal("unsupported", message, line=self.tree.line(call))
             start.append(ref)
         return self.follow(start)
 
@@ -124,15 +138,15 @@ class Follower:
         if "." not in name:
             owner = scope.owner(name)
             return Ref(owner, name) if owner else None
-        holder = scope.function().enclosing_class()
         first, _, rest = name.partition(".")
-        is_self = holder is not None and scope.function().parent is holder and "." not in rest
-        return Ref(holder, f"self.{rest}") if is_self and holder and first == self._self_name(scope) else None
+        holder = self._instance(first, scope)
+        return Ref(holder, f"self.{rest}") if holder is not None and "." not in rest else None
 
-    def _self_name(self, scope: Scope) -> str | None:
-        node = scope.function().node
-        parameters = all_parameters(node.params) if isinstance(node, cst.FunctionDef) else []
-        return parameters[0].name.value if parameters else None
+    def _instance(self, name: str, scope: Scope) -> Scope | None:
+        """The class whose instance a name is: `self` of a method, also in functions defined in it."""
+        owner = scope.owner(name)
+        is_self = owner is not None and first_parameter(owner) == name
+        return owner.parent if owner is not None and is_self else None
 
     def follow(self, start: Iterable[Ref]) -> list[Ref]:
         """All names of the same value, the given ones first.
@@ -169,54 +183,72 @@ class Follower:
 
     def _destinations(self, ref: Ref) -> Iterator[Ref]:
         """Where a name's value goes: parameters that it is passed to, names that it is assigned to."""
+        yield from self._handed_on.get(ref, ())
+
+    @cached_property
+    def _handed_on(self) -> dict[Ref, list[Ref]]:
+        """For each name, the names that its value is given by a call or an assignment."""
+        found: dict[Ref, list[Ref]] = {}
         for call, at in self.tree.calls:
-            function = self._function(call, at)
+            function = self.function(call, at)
             if function is None:
                 continue
-            is_method = self.tree.scopes[function].is_class
+            inner = self.tree.scopes[function.body]
+            is_method = self.values.takes_self(function)
             for parameter in all_parameters(function.params):
                 value = argument_for(function, call, parameter.name.value, is_method=is_method)
-                if value is not None and self.ref(value, at) == ref:
-                    inner = self.tree.scopes[function.body.body[0]] if function.body.body else None
-                    if inner is not None:
-                        yield Ref(inner, parameter.name.value)
-        for node, scope in self._assignments():
-            if node.value is not None and self.ref(node.value, scope) == ref:
+                if value is not None and (origin := self.ref(value, at)) is not None:
+                    found.setdefault(origin, []).append(Ref(inner, parameter.name.value))
+        for node, scope in self.assignments:
+            if node.value is not None and (origin := self.ref(node.value, scope)) is not None:
                 for target in node.targets if isinstance(node, cst.Assign) else [node]:
                     if (destination := self.ref(target.target, scope)) is not None:
-                        yield destination
+                        found.setdefault(origin, []).append(destination)
+        return found
 
-    def _function(self, call: cst.Call, at: Scope) -> cst.FunctionDef | None:
-        name = dotted_name(call.func)
-        if name is None or "." in name:
-            return None
-        bindings = at.resolve(name)
+    def function(self, call: cst.Call, at: Scope) -> cst.FunctionDef | None:
+        """The function of this file that a call surely means: by its name, or `self.method`."""
+        name = dotted_name(call.func) or ""
+        first, _, rest = name.partition(".")
+        bindings = at.resolve(first)
+        if rest:
+            holder = self._instance(first, at)
+            bindings = holder.bindings.get(rest, []) if holder is not None else []
         node = bindings[0].node if len(bindings) == 1 else None
         return node if isinstance(node, cst.FunctionDef) else None
 
-    def _assignments(self) -> Iterator[tuple[cst.Assign | cst.AnnAssign, Scope]]:
-        for node, scope in self.tree.scopes.items():
-            if isinstance(node, cst.Assign | cst.AnnAssign):
-                yield node, scope
+    @cached_property
+    def assignments(self) -> list[tuple[cst.Assign | cst.AnnAssign, Scope]]:
+        return [(node, at) for node, at in self.tree.scopes.items() if isinstance(node, cst.Assign | cst.AnnAssign)]
 
     def bindings(self, ref: Ref) -> list[tuple[Binding, Scope]]:
         """Everything that gives a name its value, with the scope in which it happens."""
         if ref.attribute is None:
             return [(binding, ref.scope) for binding in ref.scope.bindings.get(ref.name, [])]
         found = []
-        for node, scope in self._assignments():
+        for node, scope in self.assignments:
             for target in node.targets if isinstance(node, cst.Assign) else [node]:
                 if isinstance(target.target, cst.Attribute) and self.ref(target.target, scope) == ref:
                     found.append((Binding("assign", node, node.value), scope))
         return found
 
+    def _receiver(self, holder: Scope, scope: Scope) -> str | None:
+        """What an instance of a class is called in one of its methods or in a function defined there."""
+        method: Scope | None = scope
+        while method is not None:
+            name = first_parameter(method)
+            if name is not None and method.parent is holder and scope.owner(name) is method:
+                return name
+            method = method.parent
+        return None
+
     def name_in(self, refs: Iterable[Ref], scope: Scope) -> str | None:
         """What a followed value is called in a scope."""
         for ref in refs:
             if ref.attribute is not None:
-                method = scope.function()
-                if method.parent is ref.scope:
-                    return f"{self._self_name(scope)}.{ref.attribute}"
+                receiver = self._receiver(ref.scope, scope)
+                if receiver is not None:
+                    return f"{receiver}.{ref.attribute}"
             elif scope.owner(ref.name) is ref.scope:
                 return ref.name
         return None
@@ -254,21 +286,29 @@ def follow_value(tree: Tree, values: Values, refs: Iterable[Ref]) -> Trail:
     return Trail(
         follower=follower,
         refs=tuple(finder.models),
-        optimisers=tuple(finder._optimisers()),
-        lists=frozenset(finder._parameter_lists()),
+        optimisers=tuple(finder.optimisers),
+        lists=frozenset(finder.lists),
         builds=tuple(finder._builds()),
-        steps=tuple(finder._steps(finder._optimisers())),
+        steps=tuple(finder._steps(finder.optimisers)),
     )
 
 
 class _Finder:
     """The sync points of one followed model."""
 
-    def __init__(self, tree: Tree, values: Values, follower: Follower, models: list[Ref]) -> None:
+    def __init__(
+        self,
+        tree: Tree,
+        values: Values,
+        follower: Follower,
+        models: list[Ref],
+        found: list[tuple[cst.Call, Scope]] | None = None,
+    ) -> None:
         self.tree = tree
         self.values = values
         self.follower = follower
         self.models = models
+        self.found = found or []
         self.notes: list[str] = []
 
     # --- broadcast --------------------------------------------------------------------------------------------
@@ -285,7 +325,7 @@ class _Finder:
             message = f"where the energy model is built was not found in this file; {BY_HAND}"
             raise Refusal("not-found", message, line=self._some_line())
         for scope in dict.fromkeys(scope for _, scope in builds):
-            own = [statement for statement, at in builds if at is scope]
+            own = [self._lifted(statement) for statement, at in builds if at is scope]
             statement = self._last_preparation(own, scope)
             lines = self.values.uncertain_conditions(statement, through_callers=False)
             if lines:
@@ -315,37 +355,111 @@ class _Finder:
         return isinstance(node, cst.BaseExpression) and self.follower.ref(node, scope) in self.models
 
     def _builds(self) -> list[tuple[cst.CSTNode, Scope]]:
-        builds = []
+        """The statements that give the model its value, in the order of the file."""
+        builds: dict[cst.CSTNode, Scope] = {}
         for ref in self.models:
             for binding, _ in self.follower.bindings(ref):
                 value = binding.value
                 if binding.kind != "assign" or value is None or dotted_name(value) is not None:
                     continue
                 statement = statement_of(self.tree, binding.node)
-                builds.append((statement, self.tree.scopes[statement]))
-        return builds
+                builds[statement] = self.tree.scopes[statement]
+        return sorted(builds.items(), key=lambda item: self.tree.line(item[0]))
+
+    def _lifted(self, build: cst.CSTNode) -> cst.CSTNode:
+        """The whole statement around a build, where a line can follow before anything else happens.
+
+        Raises:
+            Refusal: `unsupported`, where something else happens in the same statement.
+        """
+        statement = self._in_block(build)
+        is_simple = isinstance(build, cst.SimpleStatementLine | cst.SimpleStatementSuite)
+        parts = [*build.body] if is_simple else []  # type: ignore[attr-defined]
+        first = next((place for place, part in enumerate(parts) if self._binds_model(part)), None)
+        is_last = first is not None and not any(self._calls(part) for part in parts[first + 1 :])
+        if statement is None or not is_last:
+            message = (
+                "the energy model is built in the middle of a statement, and nothing can be put right behind it; give "
+                f"the assignment a line of its own, or {BY_HAND}"
+            )
+            raise Refusal("unsupported", message, line=self.tree.line(build))
+        return statement
+
+    def _binds_model(self, part: cst.CSTNode) -> bool:
+        bound = [binding.node for ref in self.models for binding, _ in self.follower.bindings(ref)]
+        return any(node in bound for node in descendants(part))
+
+    def _calls(self, part: cst.CSTNode) -> list[cst.Call]:
+        """The calls in a part of a line that may compute something."""
+        calls = [node for node in descendants(part) if isinstance(node, cst.Call)]
+        names = [(call, last_name(call.func)) for call in calls]
+        return [
+            call
+            for call, name in names
+            if name not in HARMLESS | PREPARING_METHODS and not CLIP_NAME.search(name.lower())
+        ]
+
+    def _in_block(self, statement: cst.CSTNode) -> cst.CSTNode | None:
+        """The statement of a block that holds a one-line suite or an `elif`; None if a function or class is between."""
+        while not _is_block(self.tree.parents[statement]):
+            statement = self.tree.parents[statement]
+            if isinstance(statement, cst.FunctionDef | cst.ClassDef | cst.Lambda):
+                return None
+        return statement
 
     def _last_preparation(self, builds: list[cst.CSTNode], scope: Scope) -> cst.CSTNode:
         """The statement after which the model is complete, in the block that holds all of its builds."""
-        optimiser = self._optimiser_line(scope)
+        first = self.tree.line(builds[0])
+        used = self._first_use_line(scope, first)
+        optimiser = min((line for line in (self._optimiser_line(scope), used) if line is not None), default=None)
         before = [build for build in builds if optimiser is None or self.tree.line(build) < optimiser]
         if not before:
             message = f"the energy model is rebuilt after its optimiser is made on line {optimiser}; {BY_HAND}"
-            raise Refusal("ambiguous", message, line=self.tree.line(builds[0]))
+            raise Refusal("ambiguous", message, line=first)
         block = self._common_block(before)
         preparations = [*before]
         for call, at in self.tree.calls:
-            if at.function() is not scope.function() or not self._prepares(call, at):
+            if at.function() is not scope.function():
                 continue
             line = self.tree.line(call)
+            if line > first and self._sets_up_ranks(call, at):
+                if used is not None and line > used and call in self._training_calls:
+                    self._refuse_late_setup(line)
+                preparations.append(statement_of(self.tree, call))
+                continue
+            if not self._prepares(call, at):
+                continue
             if optimiser is not None and line > optimiser:
                 if last_name(call.func) in ("apply", "reset_parameters", "init_weights"):
                     message = f"the energy model is initialised again after its optimiser is made; {BY_HAND}"
                     raise Refusal("ambiguous", message, line=line)
                 continue
             preparations.append(statement_of(self.tree, call))
+        self._check_setup(scope)
         inside = [item for item in (self._child_of(block, statement) for statement in preparations) if item]
         return max(inside, key=self.tree.last_line)
+
+    def _sets_up_ranks(self, call: cst.Call, at: Scope) -> bool:
+        function = self.follower.function(call, at)
+        return last_name(call.func) in SETUP or (function is not None and function in self._setting_up)
+
+    def _refuse_late_setup(self, line: int) -> None:
+        message = (
+            "the process group is set up here, after the energy model is built and in use, so there would be nobody "
+            f"to broadcast to; set it up first, or {BY_HAND}"
+        )
+        raise Refusal("ambiguous", message, line=line)
+
+    def _check_setup(self, scope: Scope) -> None:
+        """Refuse a process group that is set up by what the model is handed to."""
+        around = scope.function().node
+        for call, at in self.tree.calls:
+            function = at.function().node
+            if last_name(call.func) not in SETUP or function not in self._training or function is around:
+                continue
+            if isinstance(around, cst.FunctionDef) and function in self._leading_to([around.body]):
+                continue
+            self._refuse_late_setup(self.tree.line(call))
 
     def _prepares(self, call: cst.Call, scope: Scope) -> bool:
         """`model.to(...)`, `model.load_state_dict(...)`, or a bare call that is handed the model to change it."""
@@ -353,7 +467,9 @@ class _Finder:
             return self._is_model(call.func.value, scope)
         is_bare = isinstance(self.tree.parents[call], cst.Expr)
         inspects = last_name(call.func) in ("print", "len", "count_parameters", "watch", "summary", "info")
-        return is_bare and not inspects and any(self._is_model(argument.value, scope) for argument in call.args[:1])
+        if not is_bare or inspects or call in self._training_calls:
+            return False
+        return any(self._is_model(argument.value, scope) for argument in call.args[:1])
 
     def _common_block(self, statements: list[cst.CSTNode]) -> cst.CSTNode:
         chains = [[node for node in self.tree.ancestors(item) if _is_block(node)] for item in statements]
@@ -369,9 +485,96 @@ class _Finder:
     def _optimiser_line(self, scope: Scope) -> int | None:
         lines = [
             self.tree.line(binding.node)
-            for ref in self._optimisers()
+            for ref in self.optimisers
             for binding, at in self.follower.bindings(ref)
             if binding.kind == "assign" and isinstance(binding.value, cst.Call) and at.function() is scope.function()
+        ]
+        return min(lines, default=None)
+
+    # --- which functions train the model ----------------------------------------------------------------------
+
+    @cached_property
+    def _training(self) -> frozenset[cst.CSTNode]:
+        """The functions that compute the loss, make the optimiser or take its step, or call one that does."""
+        seeds: list[cst.CSTNode] = [call for call, _ in self.found]
+        seeds += [binding.node for ref in self.optimisers for binding, _ in self.follower.bindings(ref)]
+        seeds += [call for call, scope in self.tree.calls if self._is_step(call, scope)]
+        return self._leading_to(seeds)
+
+    @cached_property
+    def _setting_up(self) -> frozenset[cst.CSTNode]:
+        calls = [call for call, _ in self.tree.calls if last_name(call.func) in SETUP]
+        return self._leading_to(calls) - self._training
+
+    def _leading_to(self, seeds: Iterable[cst.CSTNode]) -> frozenset[cst.CSTNode]:
+        """The functions around some nodes, and all that call these, directly or through others."""
+        found: set[cst.CSTNode] = set()
+        waiting = [node for seed in seeds if (node := self._function_around(seed)) is not None]
+        while waiting:
+            function = waiting.pop()
+            if function not in found:
+                found.add(function)
+                waiting += [
+                    node
+                    for call, _ in self._callers.get(function, ())
+                    if (node := self._function_around(call)) is not None
+                ]
+        return frozenset(found)
+
+    def _function_around(self, node: cst.CSTNode) -> cst.FunctionDef | None:
+        return next((item for item in self.tree.ancestors(node) if isinstance(item, cst.FunctionDef)), None)
+
+    @cached_property
+    def _callers(self) -> dict[cst.CSTNode, list[tuple[cst.Call, Scope]]]:
+        """For each function the calls that may mean it; a method is known by its name alone."""
+        methods: dict[str, list[cst.FunctionDef]] = {}
+        for node, scope in self.tree.scopes.items():
+            if isinstance(node, cst.FunctionDef) and scope.is_class:
+                methods.setdefault(node.name.value, []).append(node)
+        found: dict[cst.CSTNode, list[tuple[cst.Call, Scope]]] = {}
+        for call, at in self.tree.calls:
+            for function in self._called(call, at, methods):
+                found.setdefault(function, []).append((call, at))
+        return found
+
+    def _called(
+        self, call: cst.Call, at: Scope, methods: dict[str, list[cst.FunctionDef]]
+    ) -> Iterator[cst.FunctionDef]:
+        if isinstance(call.func, cst.Attribute):
+            yield from methods.get(call.func.attr.value, ())
+            return
+        for binding in at.resolve(dotted_name(call.func) or ""):
+            if isinstance(binding.node, cst.FunctionDef):
+                yield binding.node
+            elif isinstance(binding.node, cst.ClassDef):
+                yield from (item for item in methods.get("__init__", ()) if item in binding.node.body.body)
+
+    @cached_property
+    def _training_calls(self) -> frozenset[cst.CSTNode]:
+        return self._calls_of(self._training)
+
+    @cached_property
+    def _clipping_calls(self) -> frozenset[cst.CSTNode]:
+        clips = [call for call, scope in self.tree.calls if self._is_clip(call, scope)]
+        return frozenset(clips) | self._calls_of(self._leading_to(clips))
+
+    @cached_property
+    def _backward_calls(self) -> frozenset[cst.CSTNode]:
+        calls = [call for call, _ in self.tree.calls if last_name(call.func).endswith("backward")]
+        return frozenset(calls) | self._calls_of(self._leading_to(calls))
+
+    def _calls_of(self, functions: frozenset[cst.CSTNode]) -> frozenset[cst.CSTNode]:
+        return frozenset(call for function in functions for call, _ in self._callers.get(function, ()))
+
+    def _first_use_line(self, scope: Scope, after: int) -> int | None:
+        """The first line below the build, in the same function, that trains the model or hands it to what does."""
+        losses = {call for call, _ in self.found}
+        lines = [
+            self.tree.line(call)
+            for call, at in self.tree.calls
+            if at.function() is scope.function()
+            and (call in losses or self._is_step(call, at) or call in self._training_calls)
+            and self.tree.line(call) > after
         ]
         return min(lines, default=None)
 
@@ -384,61 +587,135 @@ class _Finder:
                 statement = self._statement_at(line, "--average-before")
                 yield self._point(point_before(self.tree, statement), statement, "--average-before", line)
             return
-        optimisers = self._optimisers()
-        steps = list(self._steps(optimisers))
+        steps = list(self._steps(self.optimisers))
         if not steps:
             message = f"the step of the optimiser that holds the energy model's parameters was not found; {BY_HAND}"
             raise Refusal("not-found", message, line=self._some_line())
-        places: dict[int, SyncPoint] = {}
+        places: dict[int, tuple[SyncPoint, cst.CSTNode]] = {}
         for call in steps:
-            statement = self._first_use(statement_of(self.tree, call), optimisers)
-            lines = self.values.uncertain_conditions(statement, through_callers=True)
-            if lines:
-                seen = self.tree.source.line_text(lines[0]).strip()
-                message = (
-                    f"the energy optimiser's step on line {self.tree.line(call)} runs under a condition that ranks may "
-                    f"decide differently (`{seen}`), and then averaging would hang; make the condition one of config "
-                    "and counters, name a line that every rank reaches with --average-before LINE, or pass --no-sync"
-                )
-                raise Refusal("unsupported", message, line=lines[0])
-            point = point_before(self.tree, statement)
-            text = self.tree.source.line_text(self.tree.line(statement)).strip()
-            places.setdefault(point.offset, self._point(point, statement, text, self.tree.line(statement)))
-        yield from places.values()
+            self._add_average(places, call, "step")
+        for call, scope in self.tree.calls:
+            if self._is_clip(call, scope) and not self._is_covered(call, places, frozenset()):
+                self._add_average(places, call, "clip")
+        for offset in sorted(places):
+            yield places[offset][0]
 
-    def _optimisers(self) -> list[Ref]:
+    def _add_average(self, places: dict[int, tuple[SyncPoint, cst.CSTNode]], call: cst.Call, what: str) -> None:
+        statement = self._first_read(self._before(call, what))
+        lines = self.values.uncertain_conditions(statement, through_callers=True)
+        if lines:
+            seen = self.tree.source.line_text(lines[0]).strip()
+            message = (
+                f"the energy optimiser's {what} on line {self.tree.line(call)} runs under a condition that ranks may "
+                f"decide differently (`{seen}`), and then averaging would hang; make the condition one of config "
+                "and counters, name a line that every rank reaches with --average-before LINE, or pass --no-sync"
+            )
+            raise Refusal("unsupported", message, line=lines[0])
+        point = point_before(self.tree, statement)
+        text = self.tree.source.line_text(self.tree.line(statement)).strip()
+        found = self._point(point, statement, text, self.tree.line(statement))
+        places.setdefault(point.offset, (found, statement))
+
+    def _before(self, call: cst.Call, what: str) -> cst.CSTNode:
+        """The statement before which gradients can be averaged for a step or a clip.
+
+        Raises:
+            Refusal: `unsupported`, where that statement also computes them, or does not run when they are used.
+        """
+        inner = statement_of(self.tree, call)
+        path = [call, *self.tree.ancestors(call)]
+        path = path[: path.index(inner)]
+        statement = self._in_block(inner)
+        parts = [*inner.body] if isinstance(inner, cst.SimpleStatementLine | cst.SimpleStatementSuite) else []
+        earlier = parts[: next((place for place, part in enumerate(parts) if part in path), 0)]
+        is_deferred = statement is None or any(isinstance(node, cst.Lambda) for node in path)
+        if statement is not None and not is_deferred:
+            start = self.tree.span(call)[0]
+            computes = [
+                node
+                for node in descendants(statement)
+                if isinstance(node, cst.Call)
+                and node in self._backward_calls
+                and self.tree.span(node)[0] < start
+                and node not in path
+            ]
+            if not computes and not any(self._calls(part) for part in earlier):
+                return statement
+        message = (
+            f"the energy optimiser's {what} shares its line with other statements or stands in a one-line function, so "
+            "no line can be put right before it; give it a line of its own"
+        )
+        raise Refusal("unsupported", message, line=self.tree.line(call))
+
+    def _is_covered(
+        self,
+        call: cst.Call,
+        places: dict[int, tuple[SyncPoint, cst.CSTNode]],
+        seen: frozenset[cst.CSTNode],
+    ) -> bool:
+        """Whether gradients have been averaged above a call, in its function or in every one that calls it."""
+        for _, statement in places.values():
+            inside = statement in self.tree.ancestors(call)
+            if inside or self.values.dominates(statement, call):
+                return True
+        function = self._function_around(call)
+        if function is None or function in seen:
+            return False
+        callers = self._callers.get(function, [])
+        return bool(callers) and all(self._is_covered(item, places, seen | {function}) for item, _ in callers)
+
+    @cached_property
+    def optimisers(self) -> list[Ref]:
         """The names on which a step is taken and that were made from the model's parameters."""
-        lists = self._parameter_lists()
         made: list[Ref] = []
-        for node, scope in self.follower._assignments():
-            if not isinstance(node.value, cst.Call) or not self._mentions_parameters(node.value, scope, lists):
+        for node, scope in self.follower.assignments:
+            if not isinstance(node.value, cst.Call) or not self._is_made_from_model(node.value, scope):
                 continue
             for target in node.targets if isinstance(node, cst.Assign) else [node]:
                 ref = self.follower.ref(target.target, scope)
                 if ref is not None and ("optim" in ref.name.lower() or _is_optimiser(node.value)):
                     made.append(ref)
+        for call, scope in self.tree.calls:
+            if isinstance(call.func, cst.Attribute) and call.func.attr.value == "add_param_group":
+                ref = self.follower.ref(call.func.value, scope)
+                if ref is not None and any(self._mentions_parameters(item, scope, self.lists) for item in call.args):
+                    made.append(ref)
         return self.follower.follow(made)
 
-    def _parameter_lists(self) -> set[Ref]:
+    def _is_made_from_model(self, call: cst.Call, scope: Scope) -> bool:
+        if self._mentions_parameters(call, scope, self.lists):
+            return True
+        return "optim" in last_name(call.func).lower() and any(self._is_model(item.value, scope) for item in call.args)
+
+    @cached_property
+    def lists(self) -> set[Ref]:
         """Names that hold (some of) the model's parameters."""
+        assigned: list[tuple[Sequence[cst.BaseExpression], cst.CSTNode, Scope]] = []
+        for node, scope in self.tree.scopes.items():
+            if isinstance(node, cst.Assign | cst.AnnAssign | cst.AugAssign) and node.value is not None:
+                value = node.value
+                if isinstance(value, cst.Call) and last_name(value.func) not in (
+                    LISTS | {"parameters", "named_parameters"}
+                ):
+                    continue
+                targets = [item.target for item in node.targets] if isinstance(node, cst.Assign) else [node.target]
+                assigned.append((targets, value, scope))
+            elif isinstance(node, cst.Call) and last_name(node.func) in ("extend", "append"):
+                holders = [node.func.value] if isinstance(node.func, cst.Attribute) else []
+                assigned += [(holders, argument, scope) for argument in node.args]
         lists: set[Ref] = set()
-        for _ in range(4):  # a list of a list of a list: deeper is not seen in the wild
-            for node, scope in list(self.tree.scopes.items()):
-                if isinstance(node, cst.Assign | cst.AnnAssign | cst.AugAssign) and node.value is not None:
-                    value = node.value
-                    is_list = not isinstance(value, cst.Call) or last_name(value.func) in (
-                        LISTS | {"parameters", "named_parameters"}
-                    )
-                    if is_list and self._mentions_parameters(value, scope, lists):
-                        targets = (
-                            [item.target for item in node.targets] if isinstance(node, cst.Assign) else [node.target]
-                        )
-                        lists |= {ref for target in targets if (ref := self.follower.ref(target, scope))}
-                elif isinstance(node, cst.Call) and last_name(node.func) in ("extend", "append"):
-                    holder = node.func.value if isinstance(node.func, cst.Attribute) else None
-                    if holder is not None and any(self._mentions_parameters(arg, scope, lists) for arg in node.args):
-                        lists |= {ref} if (ref := self.follower.ref(holder, scope)) else set()
-        return lists
+        while True:
+            found = {
+                ref
+                for targets, value, scope in assigned
+                for target in targets
+                if (ref := self.follower.ref(target, scope)) is not None
+                and ref not in lists
+                and self._mentions_parameters(value, scope, lists)
+            }
+            if not found:
+                return lists
+            lists |= found
 
     def _mentions_parameters(self, node: cst.CSTNode, scope: Scope, lists: set[Ref]) -> bool:
         for part in descendants(node):
@@ -449,64 +726,86 @@ class _Finder:
                 return True
         return False
 
-    def _steps(self, optimisers: list[Ref]) -> Iterator[cst.Call]:
-        for call, scope in self.tree.calls:
-            if not isinstance(call.func, cst.Attribute) or call.func.attr.value != "step":
-                continue
-            if self.follower.ref(call.func.value, scope) in optimisers:
-                if call.args:
-                    message = "the energy optimiser's step takes a closure, which computes gradients inside; " + BY_HAND
-                    raise Refusal("unsupported", message, line=self.tree.line(call))
-                yield call
-            elif any(self.follower.ref(argument.value, scope) in optimisers for argument in call.args):
-                yield call  # scaler.step(optimizer)
+    def _is_step(self, call: cst.Call, scope: Scope) -> bool:
+        if not isinstance(call.func, cst.Attribute) or call.func.attr.value != "step":
+            return False
+        if self.follower.function(call, scope) is not None:
+            return False  # a function of this file: the step is taken inside
+        holders = [call.func.value, *(argument.value for argument in call.args)]  # scaler.step(optimizer)
+        return any(self.follower.ref(holder, scope) in self.optimisers for holder in holders)
 
-    def _first_use(self, step: cst.CSTNode, optimisers: list[Ref]) -> cst.CSTNode:
-        """The earliest statement before a step, in its block or one around it, that reads the gradients."""
-        lists = self._parameter_lists()
-        earliest = step
-        current: cst.CSTNode = step
-        while True:
-            if isinstance(current, cst.SimpleStatementSuite):
-                current = self.tree.parents[current]
-                earliest = current if earliest is step else earliest
+    def _steps(self, optimisers: list[Ref]) -> Iterator[cst.Call]:
+        for node, scope in self.tree.attributes:
+            is_step = node.attr.value == "step" and self.follower.ref(node.value, scope) in optimisers
+            parent = self.tree.parents[node]
+            if is_step and not (isinstance(parent, cst.Call) and parent.func is node):
+                message = (
+                    "the energy optimiser's step is handed on here, and where it is taken cannot be told; " + BY_HAND
+                )
+                raise Refusal("unsupported", message, line=self.tree.line(node))
+        for call, scope in self.tree.calls:
+            if not self._is_step(call, scope):
                 continue
+            assert isinstance(call.func, cst.Attribute)
+            if call.args and self.follower.ref(call.func.value, scope) in optimisers:
+                message = "the energy optimiser's step takes a closure, which computes gradients inside; " + BY_HAND
+                raise Refusal("unsupported", message, line=self.tree.line(call))
+            yield call
+
+    def _first_read(self, step: cst.CSTNode) -> cst.CSTNode:
+        """The earliest statement up to a step, in its block or one around it, that reads the gradients."""
+        earliest = step
+        current = step
+        while True:
             block = self.tree.parents[current]
             if not _is_block(block):
-                if isinstance(block, cst.If | cst.Else | cst.With | cst.Try):
-                    current = block
-                    continue
-                return earliest
-            for statement in reversed(block.body[: block.body.index(current)]):  # type: ignore[attr-defined]
-                if self._ends_the_search(statement, optimisers):
+                if not isinstance(block, cst.If | cst.Else | cst.With | cst.Try):
                     return earliest
-                if self._clips(statement, optimisers, lists):
+                current = block
+                continue
+            for statement in reversed(block.body[: block.body.index(current)]):  # type: ignore[attr-defined]
+                if self._ends_the_search(statement):
+                    return earliest
+                if self._reads_gradients(statement):
                     earliest = statement
             holder = self.tree.parents.get(block)
-            if holder is None or isinstance(holder, cst.For | cst.While | cst.FunctionDef):
+            if holder is None or isinstance(holder, cst.For | cst.While | cst.FunctionDef | cst.ClassDef):
                 return earliest
             current = holder
 
-    def _ends_the_search(self, statement: cst.CSTNode, optimisers: list[Ref]) -> bool:
+    def _ends_the_search(self, statement: cst.CSTNode) -> bool:
         for node in descendants(statement):
-            if isinstance(node, cst.Call) and isinstance(node.func, cst.Attribute):
-                name = node.func.attr.value
-                scope = self.tree.scopes[node]
-                if name == "backward" or (
-                    name in ("step", "zero_grad") and self.follower.ref(node.func.value, scope) in optimisers
-                ):
-                    return True
+            if not isinstance(node, cst.Call):
+                continue
+            if node in self._backward_calls:
+                return True
+            holder = node.func.value if isinstance(node.func, cst.Attribute) else None
+            if holder is None or last_name(node.func) not in ("step", "zero_grad"):
+                continue
+            if self.follower.ref(holder, self.tree.scopes[node]) in self.optimisers:
+                return True
         return False
 
-    def _clips(self, statement: cst.CSTNode, optimisers: list[Ref], lists: set[Ref]) -> bool:
+    def _reads_gradients(self, statement: cst.CSTNode) -> bool:
         for node in descendants(statement):
-            if isinstance(node, cst.Call) and last_name(node.func) in CLIPPING:
-                scope = self.tree.scopes[node]
-                for argument in node.args:
-                    is_optimiser = self.follower.ref(argument.value, scope) in optimisers
-                    if is_optimiser or self._mentions_parameters(argument, scope, lists):
-                        return True
+            scope = self.tree.scopes.get(node)
+            if node in self._clipping_calls:
+                return True
+            is_gradient = isinstance(node, cst.Attribute) and node.attr.value == "grad"
+            if is_gradient and scope is not None and self._mentions_parameters(statement, scope, self.lists):
+                return True
         return False
+
+    def _is_clip(self, call: cst.Call, scope: Scope) -> bool:
+        """A call that clips, unscales or measures the gradients of the model or of its optimiser."""
+        if not CLIP_NAME.search(last_name(call.func).lower()):
+            return False
+        holders = [call.func.value] if isinstance(call.func, cst.Attribute) else []
+        for holder in [*holders, *(argument.value for argument in call.args)]:
+            ref = self.follower.ref(holder, scope)
+            if ref is not None and (ref in self.optimisers or ref in self.models):
+                return True
+        return any(self._mentions_parameters(argument, scope, self.lists) for argument in call.args)
 
     # --- both -------------------------------------------------------------------------------------------------
 
@@ -516,7 +815,86 @@ class _Finder:
         if model is None:
             message = f"the energy model has no name in the function around this line ({seen}); {BY_HAND}"
             raise Refusal("not-found", message, line=line)
-        return SyncPoint(at, model, seen)
+        return SyncPoint(at, model, seen, self._may_be_none(model, statement, scope))
+
+    def _may_be_none(self, model: str, statement: cst.CSTNode, scope: Scope) -> bool:
+        """Whether the model may be None at a statement.
+
+        Raises:
+            Refusal: `ambiguous`, where it may have no value at all.
+        """
+        ref = next(item for item in self.models if self.follower.name_in([item], scope) == model)
+        if self._is_there(ref, model, statement):
+            return False
+        if self._none_reaches(ref, frozenset()):
+            return True
+        bindings = ref.scope.bindings.get(ref.name, [])
+        if ref.attribute is None and ref.scope.function() is scope.function() and len(bindings) == 1:
+            binding = bindings[0].node
+            if not isinstance(binding, cst.Param) and self._is_conditional(binding, statement):
+                message = (
+                    f"the energy model is built only under a condition (line {self.tree.line(binding)}), and this line "
+                    f"may run without it; set {model} = None before the condition, or {BY_HAND}"
+                )
+                raise Refusal("ambiguous", message, line=self.tree.line(statement))
+        return False
+
+    def _is_conditional(self, binding: cst.CSTNode, statement: cst.CSTNode) -> bool:
+        around = [*self.tree.ancestors(statement)]
+        return any(isinstance(node, cst.If) and node not in around for node in self.tree.ancestors(binding))
+
+    def _is_there(self, ref: Ref, model: str, statement: cst.CSTNode) -> bool:
+        """Whether a statement comes after a build, or stands under a test that the model exists."""
+        conditions = {f"{model} is not None", model}
+        for build, _ in self._builds():
+            holds = [
+                binding
+                for binding, _ in self.follower.bindings(ref)
+                if binding.value is not None and statement_of(self.tree, binding.node) is build
+            ]
+            if not holds or any(_can_be_none(binding.value) for binding in holds):
+                continue
+            if build is statement or self._dominates(build, statement):
+                return True
+            conditions |= {self.tree.text(node.test) for node in self._tests_around(build)}
+        return any(self.tree.text(node.test) in conditions for node in self._tests_around(statement))
+
+    def _dominates(self, statement: cst.CSTNode, node: cst.CSTNode) -> bool:
+        while not self.values.dominates(statement, node):
+            holder = self.tree.parents.get(self.tree.parents[statement])
+            if not isinstance(holder, cst.With | cst.Try):
+                return False
+            statement = holder
+        return True
+
+    def _tests_around(self, node: cst.CSTNode) -> Iterator[cst.If]:
+        child = node
+        for ancestor in self.tree.ancestors(node):
+            if isinstance(ancestor, cst.If) and child is ancestor.body:
+                yield ancestor
+            if isinstance(ancestor, cst.FunctionDef):
+                return
+            child = ancestor
+
+    def _none_reaches(self, ref: Ref, seen: frozenset[Ref]) -> bool:
+        """Whether some assignment or call gives a name None."""
+        if ref in seen:
+            return False
+        seen |= {ref}
+        for binding, scope in self.follower.bindings(ref):
+            values: list[tuple[cst.BaseExpression, Scope]] = []
+            if isinstance(binding.node, cst.Param) and isinstance(ref.scope.node, cst.FunctionDef):
+                values = self.values.passed(ref.scope.node, ref.name)
+                calls = self.values.uses_of_function(ref.scope.node)[0]
+                if _can_be_none(binding.value) and (not calls or len(values) < len(calls)):
+                    return True
+            elif binding.value is not None:
+                values = [(binding.value, scope)]
+            for value, at in values:
+                origin = self.follower.ref(value, at)
+                if _can_be_none(value) or (origin is not None and self._none_reaches(origin, seen)):
+                    return True
+        return False
 
     def _statement_at(self, line: int, option: str) -> cst.CSTNode:
         found = [
@@ -540,6 +918,12 @@ class _Finder:
             for binding, _ in self.follower.bindings(ref):
                 return self.tree.line(binding.node)
         return None
+
+
+def _can_be_none(value: cst.CSTNode | None) -> bool:
+    if isinstance(value, cst.IfExp):
+        return _can_be_none(value.body) or _can_be_none(value.orelse)
+    return value is not None and dotted_name(value) == "None"
 
 
 def last_name(node: cst.CSTNode) -> str:

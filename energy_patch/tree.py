@@ -52,7 +52,7 @@ class Scope:
     node: cst.CSTNode
     parent: Scope | None
     bindings: dict[str, list[Binding]] = field(default_factory=dict)
-    declared_outer: set[str] = field(default_factory=set)
+    declared_outer: dict[str, Literal["global", "nonlocal"]] = field(default_factory=dict)
 
     @property
     def is_class(self) -> bool:
@@ -65,6 +65,10 @@ class Scope:
         """The scope that `name` means from here, by Python's rules; None for builtins and unbound names."""
         scope: Scope | None = self
         while scope is not None:
+            if scope.declared_outer.get(name) == "global":
+                while scope.parent is not None:
+                    scope = scope.parent
+                return scope if name in scope.bindings else None
             hidden = scope.is_class and scope is not self
             if name in scope.bindings and name not in scope.declared_outer and not hidden:
                 return scope
@@ -112,7 +116,10 @@ class Tree:
         self.names: list[tuple[cst.Name, Scope]] = []
         self.attributes: list[tuple[cst.Attribute, Scope]] = []
         self.root = Scope(module, None)
-        _Walker(self).walk(module, self.root)
+        self.all_scopes: list[Scope] = [self.root]
+        walker = _Walker(self)
+        walker.walk(module, self.root)
+        walker.move_declared()
 
     @cached_property
     def _positions(self) -> dict[cst.CSTNode, CodeRange]:
@@ -170,9 +177,11 @@ def dotted_name(node: cst.CSTNode) -> str | None:
 
 def descendants(node: cst.CSTNode) -> Iterator[cst.CSTNode]:
     """The node and all below it, layout left out, in source order."""
-    yield node
-    for child in children(node):
-        yield from descendants(child)
+    waiting = [node]
+    while waiting:
+        node = waiting.pop()
+        yield node
+        waiting += reversed([*children(node)])
 
 
 def _neutralised(source: Source) -> tuple[list[str], dict[int, int]]:
@@ -216,11 +225,11 @@ class _Walker:
         if isinstance(node, cst.FunctionDef | cst.ClassDef):
             self._definition(node, scope)
         elif isinstance(node, cst.Lambda):
-            inner = Scope(node, scope)
+            inner = self._scope(node, scope)
             self._parameters(node.params, node, scope, inner)
             self._child(node.body, node, inner)
         elif isinstance(node, Comprehension):
-            inner = Scope(node, scope)
+            inner = self._scope(node, scope)
             for child in children(node):
                 self._child(child, node, inner)
         elif isinstance(node, cst.Import | cst.ImportFrom):
@@ -235,12 +244,17 @@ class _Walker:
             for child in children(node):
                 self._child(child, node, scope)
 
+    def _scope(self, node: cst.CSTNode, parent: Scope) -> Scope:
+        scope = Scope(node, parent)
+        self.tree.all_scopes.append(scope)
+        return scope
+
     def _child(self, child: cst.CSTNode, parent: cst.CSTNode, scope: Scope) -> None:
         self.tree.parents[child] = parent
         self.walk(child, scope)
 
     def _definition(self, node: cst.FunctionDef | cst.ClassDef, scope: Scope) -> None:
-        inner = Scope(node, scope)
+        inner = self._scope(node, scope)
         kind: BindingKind = "class" if isinstance(node, cst.ClassDef) else "function"
         scope.bind(node.name.value, Binding(kind, node))
         for decorator in node.decorators:
@@ -303,11 +317,22 @@ class _Walker:
                 self._target(node.rest, "other", node, None, scope)
 
     def _declare_outer(self, node: cst.Global | cst.Nonlocal, scope: Scope) -> None:
-        names = {item.name.value for item in node.names}
-        scope.declared_outer |= names
-        if isinstance(node, cst.Global):
-            for name in names:
-                self.tree.root.bind(name, Binding("other", node))
+        kind: Literal["global", "nonlocal"] = "global" if isinstance(node, cst.Global) else "nonlocal"
+        scope.declared_outer.update((item.name.value, kind) for item in node.names)
+
+    def move_declared(self) -> None:
+        """Give the bindings of names declared global or nonlocal to the scope that owns them."""
+        for scope in self.tree.all_scopes:
+            for name, kind in scope.declared_outer.items():
+                if scope is self.tree.root:
+                    continue
+                owner: Scope | None = self.tree.root
+                if kind == "nonlocal":
+                    owner = scope.parent
+                    while owner is not None and (owner.is_class or name not in owner.bindings):
+                        owner = owner.parent
+                for binding in scope.bindings.pop(name, []):
+                    (owner or self.tree.root).bind(name, binding)
 
     def _statement_scope(self, scope: Scope) -> Scope:
         while isinstance(scope.node, Comprehension) and scope.parent:

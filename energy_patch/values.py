@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 
 import libcst as cst
 
+from energy_patch.layout import statement_of
 from energy_patch.tree import Binding, Scope, Tree, all_parameters, children, descendants, dotted_name
 
 Use = tuple[cst.Call, Scope]
@@ -21,6 +24,23 @@ AGREEING_CALLS = frozenset(
     }
     | {"torch.cuda.is_available", "math.ceil", "math.floor"}
 )
+# What tells ranks apart, as a name or an attribute; `lora_rank` and the like are something else.
+RANK_NAME = re.compile(
+    r"(?:(?:global_|local_|node_|world_|process_|ddp_)?rank|(?:local_)?process_index|local_id|device_id|gpu(?:_id)?"
+    r"|(?:is_)?(?:local_|world_|global_)?(?:main|master|primary)(?:_process|_rank|_node)?|is_(?:rank_?zero|rank_?0)"
+    r"|get_(?:global_|local_|node_)?rank)",
+    re.IGNORECASE,
+)
+# Attributes that a library keeps equal on all ranks.
+AGREEING_ATTRIBUTES = frozenset({"sync_gradients", "gradient_accumulation_steps", "num_processes", "training"})
+# Decorators that hand on whatever keyword arguments they are given.
+TRANSPARENT = frozenset(
+    {"no_grad", "enable_grad", "inference_mode", "set_grad_enabled", "autocast", "custom_fwd", "compile", "record"}
+    | {"staticmethod", "classmethod", "contextmanager", "asynccontextmanager", "override", "final", "abstractmethod"}
+)
+# How an instance is made from a config class, other than by calling it.
+PARSERS = frozenset({"parse", "cli", "structured", "parse_config", "load_config", "from_cli", "CLI"})
+CLASS_METHODS = re.compile(r"(?:from|load|parse|read|build|make|create|get|default|new)(?:_\w+)?")
 PROGRESS_WRAPPERS = frozenset({"tqdm", "trange", "track"})
 COUNTERS = frozenset({"range", "trange", "count"})
 
@@ -28,39 +48,167 @@ COUNTERS = frozenset({"range", "trange", "count"})
 class Values:
     """Answers about one tree; nothing here edits or decides."""
 
-    def __init__(self, tree: Tree) -> None:
+    def __init__(self, tree: Tree, near: Sequence[Use] = ()) -> None:
+        """`near` are the calls of the loss: of several config classes, one that is in scope there is chosen."""
         self.tree = tree
         self._asked: set[tuple[int, str]] = set()
         self._dataclasses = {node.name.value: node for node in _dataclasses(tree.root)}
-        self.config_class = self._choose_config_class()
-        self._fields = frozenset(_field_names(self.config_class)) if self.config_class else frozenset()
-        self._instance_names = frozenset(self._annotated_instances())
+        self.config_class: cst.ClassDef | None = None
+        self._fields: frozenset[str] = frozenset()
+        self._instance_names: frozenset[str] = frozenset()
+        self._choose_config_class(near)
 
     # --- the config -------------------------------------------------------------------------------------------
 
-    def config_expression(self, scope: Scope) -> str | None:
-        """How the config instance is written in a scope (`cfg`, `self.cfg`), or None where there is none."""
+    def config_expression(self, scope: Scope, at: cst.CSTNode | None = None) -> str | None:
+        """How the config instance is written in a scope (`cfg`, `self.cfg`), or None where there is none.
+
+        With `at`, only an instance that surely has its value when that node is reached.
+        """
         inner: Scope | None = scope
         while inner is not None:
             for name in inner.bindings:
-                if scope.owner(name) is inner and self._is_config(name, inner):
+                if (
+                    scope.owner(name) is inner
+                    and self._is_config(name, inner)
+                    and (at is None or self._is_set(name, inner, at))
+                ):
                     return name
             inner = inner.parent
         method = scope.function()
         owner = method.enclosing_class()
-        if owner is not None and method.parent is owner:
+        receiver = first_parameter(method)
+        if owner is not None and method.parent is owner and receiver is not None:
             for target, assigned in self._self_attributes(owner).items():
-                if all(self._is_config_value(value, at) for value, at in assigned):
-                    return f"{_first_parameter(method)}.{target}" if _first_parameter(method) else None
+                if all(self._is_config_value(value, where) for value, where in assigned) and (
+                    at is None or any(self._sets_attribute(where, method, value, at) for value, where in assigned)
+                ):
+                    return f"{receiver}.{target}"
         return None
 
-    def _choose_config_class(self) -> cst.ClassDef | None:
-        """The dataclass that functions take or that is built; the largest, if there are several."""
+    def _sets_attribute(self, where: Scope, method: Scope, value: cst.CSTNode | None, at: cst.CSTNode) -> bool:
+        """Whether `self.cfg = value` in a constructor has surely happened when a node in a method is reached."""
+        constructor = where.node
+        if not isinstance(constructor, cst.FunctionDef) or constructor.name.value not in ("__init__", "__post_init__"):
+            return False
+        assert value is not None
+        for binding in where.resolve(dotted_name(value) or ""):
+            if isinstance(binding.node, cst.Param) and _may_be_none(binding.node):
+                return False
+        statement = statement_of(self.tree, value)
+        if where is method:
+            return self.dominates(statement, at)
+        return self.tree.parents[statement] is constructor.body
+
+    def _is_set(self, name: str, owner: Scope, at: cst.CSTNode) -> bool:
+        """Whether a name of a scope surely has its value when a node inside is reached."""
+        for binding in owner.bindings[name]:
+            if isinstance(binding.node, cst.Param):
+                return not _may_be_none(binding.node)
+            statement = statement_of(self.tree, binding.node) if not _is_statement(binding.node) else binding.node
+            if not _is_statement(statement):
+                continue
+            inner = at
+            for ancestor in self.tree.ancestors(at):
+                if ancestor is owner.node:
+                    break
+                if isinstance(ancestor, cst.FunctionDef):
+                    inner = ancestor
+            if self.dominates(statement, inner):
+                return True
+            if inner is not at and self._is_set_before_calls(statement, inner):
+                return True
+        return False
+
+    def dominates(self, statement: cst.CSTNode, node: cst.CSTNode) -> bool:
+        """Whether a statement stands above a node in its block or one around it."""
+        block = self.tree.parents[statement]
+        path = [node, *self.tree.ancestors(node)]
+        if block not in path or not isinstance(block, cst.IndentedBlock | cst.Module):
+            return False
+        child = path[path.index(block) - 1]
+        body = [*block.body]
+        return child in body and body.index(statement) < body.index(child)  # type: ignore[arg-type]
+
+    def _is_set_before_calls(self, statement: cst.CSTNode, definition: cst.CSTNode) -> bool:
+        """Whether a module's statement below a function's definition runs before anything can call the function."""
+        block = self.tree.module
+        path = [definition, *self.tree.ancestors(definition)]
+        if self.tree.parents[statement] is not block or block not in path:
+            return False
+        body = [*block.body]
+        between = body[body.index(path[path.index(block) - 1]) + 1 : body.index(statement)]  # type: ignore[arg-type]
+        for item in between:
+            if isinstance(item, cst.FunctionDef | cst.ClassDef) and not item.decorators:
+                continue
+            for node in descendants(item):
+                if isinstance(node, cst.Call) and any(
+                    isinstance(binding.node, cst.FunctionDef | cst.ClassDef)
+                    for binding in self.tree.root.resolve((dotted_name(node.func) or "").split(".")[0])
+                ):
+                    return False
+        return True
+
+    def _choose_config_class(self, near: Sequence[Use]) -> None:
+        """The dataclass that functions take or that is built: one in scope at the loss, else the largest."""
         used = [node for name, node in self._dataclasses.items() if self._is_used_as_config(name)]
-        return max(used, key=lambda node: len(list(_field_names(node))), default=None)
+        used = sorted(used, key=lambda node: -len([*_field_names(node)]))
+        used = [node for node in used if not self._breaks_subclasses(node)]
+        best: tuple[int, int] | None = None
+        for place, node in enumerate(used):
+            self._set_config_class(node)
+            distance = (self._distance(near) if len(used) > 1 else 0, place)
+            best = distance if best is None or distance < best else best
+        self._set_config_class(used[best[1]] if best is not None else None)
+
+    def _set_config_class(self, node: cst.ClassDef | None) -> None:
+        self.config_class = node
+        self._fields = frozenset(_field_names(node)) if node else frozenset()
+        self._instance_names = frozenset(self._annotated_instances())
+
+    def _distance(self, near: Sequence[Use]) -> int:
+        if any(self.config_expression(scope, call) for call, scope in near):
+            return 0
+        for _, scope in near:
+            around = scope.function().node
+            if isinstance(around, cst.FunctionDef):
+                callers = self.uses_of_function(around)[0]
+                if any(self.config_expression(at, call) for call, at in callers):
+                    return 1
+        return 2
+
+    def _breaks_subclasses(self, node: cst.ClassDef) -> bool:
+        """Whether a new last field of a dataclass would come before fields of a subclass that then fail or shift."""
+        has_default = any(part.value is not None for part in _annotated_fields(node))
+        for other in self._subclasses(node):
+            if any(_is_true(item, "kw_only") for item in other.decorators):
+                continue
+            own = [*_annotated_fields(other)]
+            if not has_default and any(part.value is None for part in own):
+                return True
+            for call, scope in self.tree.calls:
+                means_it = any(binding.node is other for binding in scope.resolve(dotted_name(call.func) or ""))
+                if own and means_it and any(argument.keyword is None for argument in call.args):
+                    return True
+        return False
+
+    def _subclasses(self, node: cst.ClassDef) -> list[cst.ClassDef]:
+        found: list[cst.ClassDef] = []
+        for other in self._dataclasses.values():
+            if any(base is node or base in found for base in self.bases(other)):
+                found.append(other)
+        return found
+
+    def bases(self, node: cst.ClassDef) -> Iterator[cst.ClassDef]:
+        """The classes of this file that a class is derived from, the nearest first."""
+        for argument in node.bases:
+            for binding in self.tree.root.resolve(dotted_name(argument.value) or ""):
+                if isinstance(binding.node, cst.ClassDef) and binding.node is not node:
+                    yield binding.node
+                    yield from self.bases(binding.node)
 
     def _is_used_as_config(self, name: str) -> bool:
-        for scope in {*self.tree.scopes.values()}:
+        for scope in self.tree.all_scopes:
             for bindings in scope.bindings.values():
                 if any(self._makes_instance(binding, name) for binding in bindings):
                     return True
@@ -71,16 +219,27 @@ class Values:
             return _annotation_names(binding.node.annotation) == name
         if isinstance(binding.node, cst.AnnAssign) and _annotation_names(binding.node.annotation) == name:
             return True
-        if binding.kind != "assign" or not isinstance(binding.value, cst.Call):
+        targets = binding.node.targets if isinstance(binding.node, cst.Assign) else ()
+        is_whole = all(isinstance(target.target, cst.Name | cst.Attribute) for target in targets)
+        return binding.kind == "assign" and is_whole and self._is_instance(binding.value, name)
+
+    def _is_instance(self, value: cst.CSTNode | None, name: str) -> bool:
+        """`C(...)`, `C.load(...)` or `parse(C)`."""
+        if not isinstance(value, cst.Call):
             return False
-        call = binding.value
-        mentioned = [call.func, *(argument.value for argument in call.args)]
-        return any((dotted_name(node) or "").split(".")[0] == name for node in mentioned)
+        callee = dotted_name(value.func) or ""
+        if callee == name:
+            return True
+        first, _, method = callee.partition(".")
+        if first == name:
+            return bool(CLASS_METHODS.fullmatch(method))
+        of_class = any(dotted_name(argument.value) == name for argument in value.args)
+        return of_class and callee.rsplit(".", 1)[-1] in PARSERS
 
     def _annotated_instances(self) -> Iterator[str]:
         if self.config_class is None:
             return
-        for scope in {*self.tree.scopes.values()}:
+        for scope in self.tree.all_scopes:
             for name, bindings in scope.bindings.items():
                 if any(self._makes_instance(binding, self.config_class.name.value) for binding in bindings):
                     yield name
@@ -103,10 +262,26 @@ class Values:
                 for node, at in self.tree.attributes
                 if isinstance(node.value, cst.Name) and node.value.value == name and at.owner(name) is scope
             }
-            return name in self._instance_names and bool(read & self._fields)
+            return name in self._instance_names and bool(read & self._fields) and self._is_passed_configs(name, scope)
         return False
 
+    def _is_passed_configs(self, name: str, scope: Scope) -> bool:
+        """Whether no call in this file passes something else for a parameter."""
+        function = scope.node
+        key = (id(scope), f"passed {name}")
+        if not isinstance(function, cst.FunctionDef) or key in self._asked:
+            return True
+        self._asked.add(key)
+        try:
+            return all(self._is_config_value(value, at) for value, at in self.passed(function, name))
+        finally:
+            self._asked.discard(key)
+
     def _is_config_value(self, value: cst.CSTNode | None, scope: Scope) -> bool:
+        if self.config_class is not None and self._is_instance(value, self.config_class.name.value):
+            return True
+        if isinstance(value, cst.Attribute):
+            return dotted_name(value) == self.config_expression(scope)
         if not isinstance(value, cst.Name):
             return False
         owner = scope.owner(value.value)
@@ -125,7 +300,7 @@ class Values:
                 continue
             scope = self.tree.scopes[node]
             for target in targets:
-                if isinstance(target, cst.Attribute) and dotted_name(target.value) == _first_parameter(scope):
+                if isinstance(target, cst.Attribute) and dotted_name(target.value) == first_parameter(scope):
                     assigned.setdefault(target.attr.value, []).append((value, scope))
         return assigned
 
@@ -139,6 +314,8 @@ class Values:
         calls: list[Use] = []
         callees: set[cst.CSTNode] = set()
         for call, at in self.tree.calls:
+            if _last_name(call.func) != name:
+                continue
             if is_method:
                 matches = isinstance(call.func, cst.Attribute) and self._is_method(call.func, at, scope, name)
             else:
@@ -161,11 +338,11 @@ class Values:
         """`self.name` in the class itself, or `x.name` where x was built from the class; overriding: neither."""
         if callee.attr.value != name or not isinstance(callee.value, cst.Name):
             return False
-        defined = [scope for scope in {*self.tree.scopes.values()} if scope.is_class and name in scope.bindings]
+        defined = [scope for scope in self.tree.all_scopes if scope.is_class and name in scope.bindings]
         if len(defined) != 1:
             return False
         method = at.function()
-        if method.parent is owner and callee.value.value == _first_parameter(method):
+        if method.parent is owner and callee.value.value == first_parameter(method, or_class=True):
             return True
         assert isinstance(owner.node, cst.ClassDef)
         bindings = at.resolve(callee.value.value)
@@ -178,16 +355,44 @@ class Values:
         """What each call of a function in this file passes for one of its parameters; omitted ones left out."""
         passed = []
         for call, at in self.uses_of_function(function)[0]:
-            value = argument_for(function, call, name, is_method=self.tree.scopes[function].is_class)
+            value = argument_for(function, call, name, is_method=self.takes_self(function))
             if value is not None:
                 passed.append((value, at))
         return passed
+
+    def takes_self(self, function: cst.FunctionDef) -> bool:
+        """Whether a call through an instance fills the first parameter."""
+        return self.tree.scopes[function].is_class and "staticmethod" not in _decorator_names(function)
+
+    def is_transparent(self, function: cst.FunctionDef) -> bool:
+        """Whether its decorators hand a new keyword argument on: known ones, and those of this file with `**`."""
+        for name in _decorator_names(function):
+            bindings = self.tree.scopes[function].resolve(name)
+            if name in TRANSPARENT:
+                continue
+            wrappers = [
+                node
+                for binding in bindings
+                if isinstance(binding.node, cst.FunctionDef)
+                for node in descendants(binding.node.body)
+                if isinstance(node, cst.FunctionDef)
+            ]
+            if not wrappers or any(node.params.star_kwarg is None for node in wrappers):
+                return False
+        return True
 
     # --- what is the same on every rank -----------------------------------------------------------------------
 
     def uncertain_conditions(self, node: cst.CSTNode, *, through_callers: bool) -> tuple[int, ...]:
         """Lines of conditions around a node, and of early exits before it, that ranks might decide differently."""
         return tuple(sorted({self.tree.line(item) for item in self._uncertain(node, through_callers, frozenset())}))
+
+    def rank_conditions(self, node: cst.CSTNode) -> tuple[int, ...]:
+        """Lines of conditions around a node that tell ranks apart by their number, where gradients are enabled."""
+        if self.without_gradients(node):
+            return ()
+        found = self._uncertain(node, True, frozenset())
+        return tuple(sorted({self.tree.line(item) for item in found if _mentions_rank(item)}))
 
     def _uncertain(
         self, node: cst.CSTNode, through_callers: bool, seen: frozenset[cst.CSTNode]
@@ -203,8 +408,20 @@ class Values:
                     yield ancestor.left
             elif isinstance(ancestor, cst.ExceptHandler | cst.ExceptStarHandler | cst.MatchCase):
                 yield ancestor
+            elif isinstance(ancestor, cst.Try | cst.TryStar) and child in (ancestor.body, ancestor.orelse):
+                # A rank that fails on its own and goes on leaves the others waiting.
+                if self._in_loop(ancestor, frozenset()):
+                    yield from (handler for handler in ancestor.handlers if _goes_on(handler))
+            elif isinstance(ancestor, cst.With) and child is ancestor.body:
+                yield from (
+                    item for item in ancestor.items if _last_name(item.item) == "suppress" and self._in_loop(ancestor)
+                )
+            elif isinstance(ancestor, cst.For) and child is ancestor.body:
+                yield from self._uncertain_ends(ancestor.body)
             elif isinstance(ancestor, cst.IndentedBlock):
                 yield from self._uncertain_exits(ancestor, child)
+                if isinstance(self.tree.parents[ancestor], cst.While):
+                    yield from self._uncertain_ends(ancestor)
             elif isinstance(ancestor, cst.FunctionDef):
                 if through_callers and ancestor not in seen:
                     for call, _ in self.uses_of_function(ancestor)[0]:
@@ -213,19 +430,38 @@ class Values:
                 return
             child = ancestor
 
+    def _in_loop(self, node: cst.CSTNode, seen: frozenset[cst.CSTNode] = frozenset()) -> bool:
+        for ancestor in self.tree.ancestors(node):
+            if isinstance(ancestor, cst.For | cst.While):
+                return True
+            if isinstance(ancestor, cst.FunctionDef):
+                calls = self.uses_of_function(ancestor)[0] if ancestor not in seen else []
+                return any(self._in_loop(call, seen | {ancestor}) for call, _ in calls)
+        return False
+
     def _uncertain_exits(self, block: cst.IndentedBlock, until: cst.CSTNode) -> Iterator[cst.CSTNode]:
         """`continue`, `break` and `return` before a statement of a block, under conditions that may differ."""
         for statement in block.body:
             if statement is until:
                 return
             for exit_ in _exits(statement):
-                for ancestor in self.tree.ancestors(exit_):
-                    if isinstance(ancestor, cst.If) and not self.agrees(ancestor.test, self.tree.scopes[ancestor]):
-                        yield ancestor.test
-                    elif isinstance(ancestor, cst.ExceptHandler):
-                        yield ancestor
-                    if ancestor is statement:
-                        break
+                yield from self._uncertain_within(exit_, statement)
+
+    def _uncertain_ends(self, block: cst.BaseSuite) -> Iterator[cst.CSTNode]:
+        """`break` and `return` anywhere in a loop: a rank that leaves it early leaves the others waiting."""
+        for statement in block.body:
+            for exit_ in _exits(statement):
+                if not isinstance(exit_, cst.Continue):
+                    yield from self._uncertain_within(exit_, statement)
+
+    def _uncertain_within(self, exit_: cst.CSTNode, statement: cst.CSTNode) -> Iterator[cst.CSTNode]:
+        for ancestor in self.tree.ancestors(exit_):
+            if isinstance(ancestor, cst.If) and not self.agrees(ancestor.test, self.tree.scopes[ancestor]):
+                yield ancestor.test
+            elif isinstance(ancestor, cst.ExceptHandler) and not _ends_an_iteration(ancestor):
+                yield ancestor
+            if ancestor is statement:
+                return
 
     def without_gradients(self, node: cst.CSTNode) -> bool:
         """Whether a node stands under `no_grad` in its own function."""
@@ -277,7 +513,7 @@ class Values:
 
     def _name_agrees(self, name: str, scope: Scope) -> bool:
         owner = scope.owner(name)
-        if owner is None:
+        if owner is None or RANK_NAME.fullmatch(name):
             return False
         key = (id(owner), name)
         if key in self._asked:
@@ -298,6 +534,8 @@ class Values:
         if binding.kind == "loop" and isinstance(binding.node, cst.For) and binding.value is not None:
             return _is_counter(name, binding.node.target, binding.value) and self._range_agrees(binding.value, owner)
         if binding.kind in ("assign", "augment") and binding.value is not None:
+            if any(True for _ in self._conditions_of(binding.node)):
+                return False
             if isinstance(binding.node, cst.Assign) and isinstance(binding.node.targets[0].target, cst.Tuple):
                 return isinstance(binding.value, cst.Tuple) and self.agrees(binding.value, owner)
             return self.agrees(binding.value, owner)
@@ -317,21 +555,23 @@ class Values:
 
     def _attribute_agrees(self, node: cst.Attribute, scope: Scope) -> bool:
         name = dotted_name(node)
-        if name is None:
+        if name is None or RANK_NAME.fullmatch(node.attr.value):
             return False
+        if node.attr.value in AGREEING_ATTRIBUTES:
+            return True
         config = self.config_expression(scope)
         if config is not None and name.startswith(f"{config}."):
-            return True
+            return self._writes_agree(node.attr.value)
         first = name.split(".")[0]
         owner = scope.owner(first)
         if owner is None:
             return False
         if self._is_config(first, owner) or _is_parsed_arguments(owner.bindings[first]):
-            return True
+            return self._writes_agree(node.attr.value)
         if node.attr.value.isupper() and all(binding.kind == "import" for binding in owner.bindings[first]):
             return True
         holder = scope.function().enclosing_class()
-        if holder is None or name.count(".") != 1 or first != _first_parameter(scope.function()):
+        if holder is None or name.count(".") != 1 or first != first_parameter(scope.function()):
             return False
         assigned = self._self_attributes(holder).get(node.attr.value, [])
         key = (id(holder), name)
@@ -342,6 +582,32 @@ class Values:
             return bool(assigned) and all(value is not None and self.agrees(value, at) for value, at in assigned)
         finally:
             self._asked.discard(key)
+
+    def _writes_agree(self, attribute: str) -> bool:
+        """Whether what this file assigns to an attribute of that name, of a config say, is the same on every rank."""
+        key = (0, attribute)
+        if key in self._asked:
+            return True
+        self._asked.add(key)
+        try:
+            return all(
+                node.value is not None
+                and self.agrees(node.value, scope)
+                and not any(True for _ in self._conditions_of(node))
+                for node, scope in self._attribute_writes.get(attribute, ())
+            )
+        finally:
+            self._asked.discard(key)
+
+    @cached_property
+    def _attribute_writes(self) -> dict[str, list[tuple[cst.Assign | cst.AnnAssign | cst.AugAssign, Scope]]]:
+        found: dict[str, list[tuple[cst.Assign | cst.AnnAssign | cst.AugAssign, Scope]]] = {}
+        for node, scope in self.tree.scopes.items():
+            if isinstance(node, cst.Assign | cst.AnnAssign | cst.AugAssign):
+                for target in [item.target for item in node.targets] if isinstance(node, cst.Assign) else [node.target]:
+                    if isinstance(target, cst.Attribute):
+                        found.setdefault(target.attr.value, []).append((node, scope))
+        return found
 
     def _tests_for_none(self, node: cst.Comparison, scope: Scope) -> bool:
         """`x is None`, where whether x is None was decided by config and constants."""
@@ -403,11 +669,44 @@ def _dataclasses(root: Scope) -> Iterator[cst.ClassDef]:
                 yield binding.node
 
 
-def _field_names(node: cst.ClassDef) -> Iterator[str]:
+def _annotated_fields(node: cst.ClassDef) -> Iterator[cst.AnnAssign]:
     for statement in node.body.body:
         for part in getattr(statement, "body", ()) if isinstance(statement, cst.SimpleStatementLine) else ():
             if isinstance(part, cst.AnnAssign) and isinstance(part.target, cst.Name):
-                yield part.target.value
+                yield part
+
+
+def _field_names(node: cst.ClassDef) -> Iterator[str]:
+    for part in _annotated_fields(node):
+        yield cst.ensure_type(part.target, cst.Name).value
+
+
+def _is_true(decorator: cst.Decorator, keyword: str) -> bool:
+    call = decorator.decorator
+    return isinstance(call, cst.Call) and any(
+        argument.keyword is not None and argument.keyword.value == keyword and dotted_name(argument.value) == "True"
+        for argument in call.args
+    )
+
+
+def _decorator_names(function: cst.FunctionDef) -> list[str]:
+    return [_last_name(item.decorator) for item in function.decorators]
+
+
+def _is_statement(node: cst.CSTNode) -> bool:
+    return isinstance(node, cst.SimpleStatementLine | cst.BaseCompoundStatement)
+
+
+def _may_be_none(parameter: cst.Param) -> bool:
+    """Whether a parameter's default or annotation says that it can be None."""
+    if parameter.default is not None and dotted_name(parameter.default) == "None":
+        return True
+    node = parameter.annotation.annotation if parameter.annotation else None
+    if isinstance(node, cst.SimpleString):
+        return "None" in str(node.raw_value) or "Optional" in str(node.raw_value)
+    return node is not None and any(
+        isinstance(part, cst.Name) and part.value in ("None", "Optional") for part in descendants(node)
+    )
 
 
 def _annotation_names(annotation: cst.Annotation | None) -> str | None:
@@ -429,9 +728,13 @@ def _last_name(node: cst.CSTNode) -> str:
     return (dotted_name(node) or "").rsplit(".", 1)[-1]
 
 
-def _first_parameter(scope: Scope) -> str | None:
+def first_parameter(scope: Scope, *, or_class: bool = False) -> str | None:
+    """What a method calls its instance; with `or_class` also what a class method calls its class."""
     node = scope.node
     if not isinstance(node, cst.FunctionDef) or scope.parent is None or not scope.parent.is_class:
+        return None
+    names = _decorator_names(node)
+    if "staticmethod" in names or ("classmethod" in names and not or_class):
         return None
     parameters = all_parameters(node.params)
     return parameters[0].name.value if parameters else None
@@ -461,6 +764,26 @@ def _is_parsed_arguments(bindings: list[Binding]) -> bool:
     return bool(bindings) and all(
         isinstance(binding.value, cst.Call) and _last_name(binding.value) == "parse_args" for binding in bindings
     )
+
+
+def _mentions_rank(node: cst.CSTNode) -> bool:
+    return any(isinstance(part, cst.Name) and RANK_NAME.fullmatch(part.value) for part in descendants(node))
+
+
+def _ends_an_iteration(handler: cst.ExceptHandler) -> bool:
+    return handler.type is not None and dotted_name(handler.type) == "StopIteration"
+
+
+def _goes_on(handler: cst.ExceptHandler | cst.ExceptStarHandler) -> bool:
+    """Whether a program goes on after an error that its handler catches."""
+    if handler.type is not None and dotted_name(handler.type) in ("StopIteration", "KeyboardInterrupt", "ImportError"):
+        return False
+    last = handler.body.body[-1]
+    if isinstance(last, cst.SimpleStatementLine):
+        last = last.body[-1]
+    if isinstance(last, cst.Expr):
+        return _last_name(last.value) not in ("exit", "_exit", "abort", "kill")
+    return not isinstance(last, cst.Raise)
 
 
 def _exits(node: cst.CSTNode, *, in_loop: bool = False) -> Iterator[cst.CSTNode]:

@@ -60,8 +60,10 @@ class ChangeSet:
 def apply_changes(folder: Path, scripts: Sequence[tuple[Source, bytes, ScriptEntry]]) -> ChangeSet:
     """Modules, a record that knows each script old and new, the scripts, the final record, stale modules.
 
+    A script whose bytes stay as they are keeps its entry; modules that it lost are copied again.
+
     Raises:
-        Refusal: `conflict`, where a module that is needed was edited, or the folder is somebody else's.
+        Refusal: `conflict`, where a module that a changing script needs was edited, or the folder is somebody else's.
     """
     state = inspect_folder(folder)
     record = state.record or Record()
@@ -69,7 +71,7 @@ def apply_changes(folder: Path, scripts: Sequence[tuple[Source, bytes, ScriptEnt
     fresh: dict[str, ScriptEntry] = {}
     moving: dict[str, ScriptEntry] = {}
     for source, patched, entry in scripts:
-        name = script_home(source.path)[1]
+        name = _name(source)
         old = current_entry(record, name, source.raw)
         _check_original(source, entry, old)
         fresh[name] = replace(entry, previous=None)
@@ -77,9 +79,9 @@ def apply_changes(folder: Path, scripts: Sequence[tuple[Source, bytes, ScriptEnt
     others = {name: replace(entry, previous=None) for name, entry in record.scripts.items() if name not in fresh}
 
     templates = template_names()
-    required = set(module_closure(_modules_of(fresh)))
-    _refuse_edited(state, required)
-    kept = required | set(module_closure(_modules_of(others) & templates)) | _modules_of(others)
+    changing = {_name(source): entry for source, patched, entry in scripts if source.raw != patched}
+    _refuse_edited(state, _closed(_modules_of(changing), templates))
+    kept = _closed(_modules_of({**others, **fresh}), templates)
     writes = _module_writes(state, ours, kept & templates)
     notes, stale, remaining = _leftovers(state, ours, kept)
 
@@ -129,15 +131,13 @@ def revert_changes(folder: Path, scripts: Sequence[tuple[Source, bytes]]) -> Cha
     if record is None:
         orphans = [] if _is_mentioned(folder) else _leftovers(state, ours, set())[1]
         return ChangeSet(_without_empty([*back, *orphans]))
-    gone = {script_home(source.path)[1] for source, _ in scripts}
+    gone = {_name(source) for source, _ in scripts}
     notes: list[str] = []
     others: dict[str, ScriptEntry] = {}
     for name, entry in record.scripts.items():
         if name not in gone and _in_use(folder / name, record, notes):
             others[name] = entry
-    used = _modules_of(others)
-    if used:
-        used |= set(module_closure(used & template_names()))
+    used = _closed(_modules_of(others), template_names()) if others else set()
     more, stale, remaining = _leftovers(state, ours, used)
     final = {name: digest for name, digest in record.modules.items() if name in used | remaining}
     steps = [
@@ -160,6 +160,15 @@ def revert_changes(folder: Path, scripts: Sequence[tuple[Source, bytes]]) -> Cha
 def _is_mentioned(folder: Path) -> bool:
     """Whether a script may import from our folder; only asked where no record says so."""
     return any(FOLDER_NAME.encode() in (_bytes_or_none(path) or b"") for path in folder.glob("*.py") if path.is_file())
+
+
+def _name(source: Source) -> str:
+    return script_home(source.path)[1]
+
+
+def _closed(modules: set[str], templates: frozenset[str]) -> set[str]:
+    """With all that today's versions import; a module that this version does not know stands for itself."""
+    return modules | set(module_closure(modules & templates))
 
 
 def _modules_of(entries: dict[str, ScriptEntry]) -> set[str]:

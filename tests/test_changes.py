@@ -438,6 +438,25 @@ def test_modules_with_converted_line_ends_are_left_alone(home: Path) -> None:
     assert set(tree(home)) == {"mine.txt", "one.py", "two.py"}
 
 
+def test_an_edited_module_is_no_reason_to_refuse_where_nothing_changes(home: Path) -> None:
+    run(home, GLOBAL)
+    (home / "energy_losses" / "ranks.py").write_bytes(b"# mine\n")
+    assert names(run(home, GLOBAL)) == []
+    with pytest.raises(Refusal) as caught:
+        run(home, QUEUE)
+    assert caught.value.reason == "conflict"
+
+
+def test_a_module_that_this_version_does_not_know(home: Path, small_templates: Path) -> None:
+    run(home, QUEUE, ("one.py",))
+    (small_templates / "queue_infonce.py").unlink()
+    run(home, GLOBAL, ("two.py",))
+    assert names(run(home, QUEUE, ("one.py",))) == []
+    assert "energy_losses/queue_infonce.py" in tree(home)
+    run(home, None)
+    assert set(tree(home)) == {"mine.txt", "one.py", "two.py"}
+
+
 def test_a_lost_module_is_copied_again(home: Path) -> None:
     run(home, GLOBAL)
     after = tree(home)

@@ -73,9 +73,7 @@ def rows_against(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The weighted loss and mean energies of this rank's rows; ``candidates`` starts with all ranks' actions."""
     if len(h) == 0:
-        # A made-up row of weight zero: the rank has gradients to average, and a DDP wrapper its forward pass.
-        idle = 0 * energy_matrix(energy_model, h.new_zeros(1, *h.shape[1:]), a_pos.new_zeros(1, *a_pos.shape[1:])).sum()
-        return idle, idle, idle
+        return idle(energy_model, h, a_pos)
     energies = energy_matrix(energy_model, h, candidates, pad_mask)  # [B, N]
     positive = sum(rows[: ranks.rank]) + torch.arange(len(h), device=h.device)
     dropped = None
@@ -83,6 +81,13 @@ def rows_against(
         dropped = distance(a_pos.unsqueeze(1), candidates.unsqueeze(0)) < min_distance
     losses, e_pos, e_neg = infonce(energies, positive, tau, dropped)
     return losses.sum() * (ranks.size / sum(rows)), e_pos, e_neg
+
+
+def idle(energy_model: nn.Module, h: Tensor, a_pos: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Zeros for a rank without rows, from a made-up row, so that it has gradients, and a DDP wrapper its forward."""
+    row, action = h.new_zeros(1, *h.shape[1:]), a_pos.new_zeros(1, *a_pos.shape[1:])
+    zero = 0 * energy_matrix(energy_model, row, action).sum()
+    return zero, zero, zero
 
 
 def infonce(

@@ -20,6 +20,7 @@ PROBLEMS = (
     "min_distance must be a finite number, zero or above",
     "world_size contradicts the process group",
     "queue_size must be at least 1",
+    "num_negatives must be at least 1",
 )
 _FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
@@ -41,17 +42,17 @@ class Ranks(NamedTuple):
         return 3 if self.connected and world_size not in (None, self.size) else 0
 
 
-_ALONE = Ranks(0, 1, None, False)
+ALONE = Ranks(0, 1, None, False)
 
 
 def training_ranks(group: dist.ProcessGroup | None = None) -> Ranks:
     """The ranks of ``group`` (default: all) if gradients are enabled and there is a group, else this rank alone."""
-    return _members(group) if torch.is_grad_enabled() else _ALONE
+    return _members(group) if torch.is_grad_enabled() else ALONE
 
 
 def _members(group: dist.ProcessGroup | None) -> Ranks:
     if not (dist.is_available() and dist.is_initialized()):
-        return _ALONE
+        return ALONE
     rank = dist.get_rank(group)
     if rank < 0:
         raise ValueError("this process is not a member of the process group that it was given")
@@ -91,7 +92,8 @@ def exchange_rows(ranks: Ranks, h: Tensor, a_pos: Tensor, pad_mask: Tensor | Non
     for rank, values in enumerate(headers):
         wrong = _what_is_wrong(values, headers[0])
         if wrong:
-            raise ValueError(f"energy loss, rank {rank} of {ranks.size}: {wrong}")
+            where = f", rank {rank} of {ranks.size}" if ranks.size > 1 else ""
+            raise ValueError(f"energy loss{where}: {wrong}")
     return [values[7] for values in headers]
 
 

@@ -1,0 +1,51 @@
+"""InfoNCE over the actions of all ranks, in this batch and in the latest ones."""
+
+import weakref
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from .global_infonce import rows_against
+from .metrics import announce_first_call
+from .ranks import exchange_rows, gather_actions, training_ranks, unwrapped
+
+_BAD_QUEUE_SIZE = 4  # in ranks.PROBLEMS
+
+_queues: "weakref.WeakKeyDictionary[nn.Module, Tensor]" = weakref.WeakKeyDictionary()
+
+
+def queued_energy_infonce_loss(
+    energy_model: nn.Module,
+    h: Tensor,
+    a_pos: Tensor,
+    pad_mask: Tensor | None = None,
+    tau: float = 0.5,
+    world_size: int | None = None,
+    queue_size: int = 256,
+    *,
+    group: dist.ProcessGroup | None = None,
+    min_distance: float = 0.0,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """``distributed_energy_inbatch_swap_infonce`` with the latest ``queue_size`` actions as further negatives.
+
+    The queue holds raw actions of all ranks, which the model of today scores, so they never go stale (unlike the
+    embeddings of a momentum queue, He et al. 2020, arXiv:1911.05722). A batch meets what was there before it, and
+    enters after it, also within gradient accumulation. Every rank holds the same queue. It belongs to the model, is
+    not saved with it, and is neither read nor fed with gradients disabled.
+
+    Arguments, results and errors are those of the loss without a queue; ``queue_size`` is a number of actions, 1 or
+    more. On one rank, too, the queue gives a small batch more negatives.
+    """
+    ranks = training_ranks(group)
+    problem = ranks.problem(tau, min_distance, world_size) or (_BAD_QUEUE_SIZE if queue_size < 1 else 0)
+    rows = exchange_rows(ranks, h, a_pos, pad_mask, problem)
+    actions = candidates = gather_actions(ranks, a_pos, rows)
+    model = unwrapped(energy_model)
+    if torch.is_grad_enabled():
+        queue = _queues.get(model, actions[:0]).detach().to(actions)
+        candidates = torch.cat([actions, queue])
+        _queues[model] = torch.cat([queue, actions.detach()])[-queue_size:]
+    result = rows_against(energy_model, h, a_pos, pad_mask, candidates, ranks, rows, tau, min_distance)
+    announce_first_call(energy_model, ranks, len(candidates))
+    return result

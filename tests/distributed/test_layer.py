@@ -1,0 +1,146 @@
+"""The loss against made negatives."""
+
+from typing import Any
+
+import energy_zoo as zoo
+import plain_reference as plain
+import pytest
+import torch
+from energy_losses.layer_infonce import layer_based_energy_infonce_loss as layer_loss
+from energy_losses.layer_infonce import make_negatives
+from energy_losses.ranks import average_gradients
+from energy_losses.scoring import is_folded
+from torch import Tensor
+
+EXACT = 1e-10
+
+
+def make_layers(batch: plain.Batch, count: int) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(7)
+    return [torch.rand(batch.a.shape, generator=generator, dtype=torch.float64) for _ in range(count)]
+
+
+def seeded() -> torch.Generator:
+    return torch.Generator().manual_seed(11)
+
+
+@pytest.mark.parametrize(
+    ("layers", "used"),
+    [(0, []), (1, []), (2, [0]), (3, [0, 1]), (4, [0, 1, 2]), (5, [0, 1, 2, 3]), (33, [0, 11, 16, 31])],
+)
+def test_layers_that_serve_as_negatives(layers: int, used: list[int]) -> None:
+    batch = plain.make_batch(3)
+    actions = make_layers(batch, layers)
+    negatives = make_negatives(batch.a, actions, 12)
+    for k, index in enumerate(used):
+        assert torch.equal(negatives[:, k], actions[index])
+    assert not any(torch.equal(negatives[:, k], a) for a in actions for k in range(len(used), 12))
+
+
+def test_recipe_after_the_layers() -> None:
+    batch = plain.make_batch(400, steps=8, da=7)
+    negatives = make_negatives(batch.a, make_layers(batch, 3), 9, seeded())
+    away = negatives - batch.a[:, None]
+    sigmas = [float(away[:, k].std()) for k in range(9)]
+    expected = {2: 0.1, 3: 0.2, 4: 0.4, 6: 0.3 + 0.1 * 6, 7: 0.3 + 0.1 * 7, 8: 0.3 + 0.1 * 8}
+    for k, sigma in expected.items():
+        assert abs(sigmas[k] / sigma - 1) < 0.03
+    assert negatives[:, 4].abs().max() > 1.0  # noise is not clamped
+    reordered = negatives[:, 5]
+    assert torch.equal(reordered.sort(dim=1).values, batch.a.sort(dim=1).values)
+    assert not (reordered == batch.a).all(dim=2).all(dim=1).any()
+
+
+def test_two_steps_are_always_swapped() -> None:
+    batch = plain.make_batch(50, steps=2)
+    assert torch.equal(make_negatives(batch.a, [], 4)[:, 3], batch.a.flip(1))
+
+
+def test_one_step_has_no_other_order() -> None:
+    batch = plain.make_batch(300, steps=1)
+    negatives = make_negatives(batch.a, [], 5)
+    assert abs(float((negatives[:, 3] - batch.a).std()) / 0.6 - 1) < 0.1
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 8, 12])
+@pytest.mark.parametrize("layers", [1, 5])
+@pytest.mark.parametrize("has_mask", [True, False])
+def test_equals_explicitly_listed_negatives(count: int, layers: int, has_mask: bool) -> None:
+    model, batch = zoo.build(), plain.make_batch(3)
+    batch = batch if has_mask else plain.Batch(batch.h, batch.a, None)
+    actions = make_layers(batch, layers)
+    found = layer_loss(model, batch.h, batch.a, actions, batch.mask, 0.3, count, generator=seeded())
+    assert is_folded(model)
+    negatives = make_negatives(batch.a, actions, count, seeded())
+    listed = [[own, *others] for own, others in zip(batch.a, negatives, strict=True)]
+    assert {len(row) for row in listed} == {1 + count}
+    expected = plain.infonce(plain.energies(model, batch, listed), [0] * 3, 0.3)
+    for f, e in zip(found, expected, strict=True):
+        assert abs(f - e) < EXACT
+        ours, theirs = (plain.reference_gradients(model, x) for x in (f, e))
+        assert plain.distance(ours, theirs) < EXACT
+
+
+def test_min_distance() -> None:
+    model, batch = zoo.build(), plain.make_batch(3)
+    near = [batch.a + 0.01, batch.a]
+    found = layer_loss(model, batch.h, batch.a, near, batch.mask, 0.3, 3, min_distance=0.05, generator=seeded())
+    negatives = make_negatives(batch.a, near, 3, seeded())
+    listed = [[own, *others] for own, others in zip(batch.a, negatives[:, 1:], strict=True)]
+    expected = plain.infonce(plain.energies(model, batch, listed), [0] * 3, 0.3)
+    assert all(abs(f - e) < EXACT for f, e in zip(found, expected, strict=True))
+    loss, _, e_neg = layer_loss(model, batch.h, batch.a, [], batch.mask, 0.3, 2, min_distance=9.0)
+    assert loss == 0
+    assert e_neg == 0
+
+
+def test_layer_actions_receive_no_gradient() -> None:
+    model, batch = zoo.build(), plain.make_batch(3)
+    actions = [a.requires_grad_() for a in make_layers(batch, 5)]
+    layer_loss(model, batch.h, batch.a, actions, batch.mask)[0].backward()
+    assert all(a.grad is None for a in actions)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_dtypes_of_layers_and_expert_may_differ(dtype: torch.dtype) -> None:
+    model, batch = zoo.build().float(), plain.make_batch(3)
+    actions = [a.bfloat16() for a in make_layers(batch, 5)]
+    loss, *_ = layer_loss(model, batch.h.to(dtype), batch.a.to(dtype), actions, batch.mask)
+    assert loss.dtype == torch.float32
+    assert torch.isfinite(loss)
+
+
+def test_bad_input() -> None:
+    model, batch = zoo.build(), plain.make_batch(3)
+    with pytest.raises(ValueError, match=r"layer_actions\[0\] is \[3, 12\]"):
+        layer_loss(model, batch.h, batch.a, [a.flatten(1) for a in make_layers(batch, 5)], batch.mask)
+    with pytest.raises(ValueError, match="num_negatives"):
+        layer_loss(model, batch.h, batch.a, [], batch.mask, num_negatives=0)
+    with pytest.raises(ValueError, match=r"^energy loss: tau"):
+        layer_loss(model, batch.h, batch.a, [], batch.mask, tau=-1)
+    with pytest.raises(ValueError, match="batch sizes differ"):
+        layer_loss(model, batch.h[:2], batch.a, [], batch.mask)
+
+
+def step(rank: int, world: int, rows: list[int]) -> list[Tensor | None]:
+    model = zoo.build()
+    batch = plain.share(plain.make_batch(sum(rows)), rows, rank)
+    loss, *_ = layer_loss(model, batch.h, batch.a, [], batch.mask, generator=seeded())
+    loss.backward()
+    average_gradients(model)
+    return plain.gradients(model)
+
+
+@pytest.mark.parametrize("rows", [[3, 3], [3, 1], [2, 0]])
+def test_ranks_weigh_equally(pool: Any, rows: list[int]) -> None:
+    model = zoo.build()
+    total = torch.zeros(())
+    for rank, count in enumerate(rows):
+        if count:
+            batch = plain.share(plain.make_batch(sum(rows)), rows, rank)
+            negatives = make_negatives(batch.a, [], 8, seeded())
+            listed = [[own, *others] for own, others in zip(batch.a, negatives, strict=True)]
+            total = total + plain.infonce(plain.energies(model, batch, listed), [0] * count, 0.3)[0]
+    expected = plain.reference_gradients(model, total / len(rows))
+    for found in pool.run(len(rows), step, rows):
+        assert plain.distance(found, expected) < EXACT

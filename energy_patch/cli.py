@@ -130,6 +130,20 @@ def status_command(scripts: tuple[Path, ...], as_json: bool) -> None:
     sys.exit(report.exit_code)
 
 
+@main.command("diagnose")
+@click.option("--gpus", type=click.IntRange(min=1), default=8, show_default=True, help="Ranks that train together.")
+@click.option("--batch-size", type=click.IntRange(min=1), default=None, help="Per rank. [default: the config's own]")
+@JSON
+@click.argument("script", type=click.Path(path_type=Path), metavar="SCRIPT")
+def diagnose_command(script: Path, gpus: int, batch_size: int | None, as_json: bool) -> None:
+    """Say what is wrong with a script before anything is patched; it is read, never run."""
+    from energy_patch import diagnosis
+    from energy_patch.diagnose import diagnose
+
+    found = diagnose(script, gpus, batch_size)
+    click.echo(diagnosis.as_json(found) if as_json else "\n".join(diagnosis.as_text(found)))
+
+
 @main.command("demo")
 @click.option(
     "--out",

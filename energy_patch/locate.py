@@ -232,6 +232,9 @@ def _arguments(tree: Tree, call: cst.Call) -> Bracketed:
     items = []
     for argument in call.args:
         start, end = tree.span(argument)
+        if isinstance(argument.value, cst.GeneratorExp) and not argument.value.lpar:
+            message = "this call passes a generator without parentheses of its own; put it in parentheses and run again"
+            raise Refusal("unsupported", message, line=tree.line(call))
         items.append(
             Argument(
                 Span(start, end),

@@ -15,6 +15,7 @@ from pathlib import Path
 from energy_patch.refusal import Refusal
 
 LINE_END = re.compile(r"\r\n|\r|\n")
+RAW_LINE_END = re.compile(rb"\r\n|\r|\n")
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ def decode_source(path: Path, raw: bytes) -> Source:
     if b"\0" in raw:
         raise Refusal("unreadable", "holds NUL bytes, so it is not a Python script; name a .py text file")
     try:
-        encoding, _ = tokenize.detect_encoding(io.BytesIO(raw).readline)
+        encoding, _ = tokenize.detect_encoding(io.BytesIO(RAW_LINE_END.sub(b"\n", raw)).readline)
     except (SyntaxError, UnicodeDecodeError) as error:
         raise Refusal("unreadable", f"its encoding cannot be told ({error}); save it as UTF-8", line=1) from None
     mark = codecs.BOM_UTF8 if raw.startswith(codecs.BOM_UTF8) else b""
@@ -104,7 +105,7 @@ def decode_source(path: Path, raw: bytes) -> Source:
         text = body.decode(encoding)
         exact = text.encode(encoding) == body
     except UnicodeDecodeError as error:
-        line = body.count(b"\n", 0, error.start) + 1
+        line = len(RAW_LINE_END.findall(body, 0, error.start)) + 1
         message = f"byte {error.object[error.start]:#04x} is not {encoding}; save it as UTF-8 or declare its encoding"
         raise Refusal("unreadable", message, line=line) from None
     except UnicodeError as error:

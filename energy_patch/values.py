@@ -102,23 +102,32 @@ class Values:
 
     def _is_set(self, name: str, owner: Scope, at: cst.CSTNode) -> bool:
         """Whether a name of a scope surely has its value when a node inside is reached."""
-        for binding in owner.bindings[name]:
-            if isinstance(binding.node, cst.Param):
-                return not _may_be_none(binding.node)
-            statement = statement_of(self.tree, binding.node) if not _is_statement(binding.node) else binding.node
-            if not _is_statement(statement):
-                continue
-            inner = at
-            for ancestor in self.tree.ancestors(at):
-                if ancestor is owner.node:
-                    break
-                if isinstance(ancestor, cst.FunctionDef):
-                    inner = ancestor
-            if self.dominates(statement, inner):
-                return True
-            if inner is not at and self._is_set_before_calls(statement, inner):
-                return True
-        return False
+        nodes = frozenset(binding.node for binding in owner.bindings[name])
+        parameters = [node for node in nodes if isinstance(node, cst.Param)]
+        if parameters and not any(_may_be_none(node) for node in parameters):
+            return True
+        inner = at
+        for ancestor in self.tree.ancestors(at):
+            if ancestor is owner.node:
+                break
+            if isinstance(ancestor, cst.FunctionDef):
+                inner = ancestor
+        child = inner
+        for ancestor in self.tree.ancestors(inner):
+            if isinstance(ancestor, cst.IndentedBlock | cst.Module):
+                above = ancestor.body[: [*ancestor.body].index(child)]  # type: ignore[arg-type]
+                if any(_surely_reaches(statement, nodes) for statement in above):
+                    return True
+            if ancestor is owner.node:
+                break
+            child = ancestor
+        if inner is at or owner is not self.tree.root:
+            return False
+        return any(
+            self._is_set_before_calls(statement, inner)
+            for statement in self.tree.module.body
+            if _surely_reaches(statement, nodes)
+        )
 
     def dominates(self, statement: cst.CSTNode, node: cst.CSTNode) -> bool:
         """Whether a statement stands above a node in its block or one around it."""
@@ -134,10 +143,8 @@ class Values:
         """Whether a module's statement below a function's definition runs before anything can call the function."""
         block = self.tree.module
         path = [definition, *self.tree.ancestors(definition)]
-        if self.tree.parents[statement] is not block or block not in path:
-            return False
-        body = [*block.body]
-        between = body[body.index(path[path.index(block) - 1]) + 1 : body.index(statement)]  # type: ignore[arg-type]
+        body: list[cst.CSTNode] = [*block.body]
+        between = body[body.index(path[path.index(block) - 1]) + 1 : body.index(statement)]
         for item in between:
             if isinstance(item, cst.FunctionDef | cst.ClassDef) and not item.decorators:
                 continue
@@ -693,8 +700,33 @@ def _decorator_names(function: cst.FunctionDef) -> list[str]:
     return [_last_name(item.decorator) for item in function.decorators]
 
 
-def _is_statement(node: cst.CSTNode) -> bool:
-    return isinstance(node, cst.SimpleStatementLine | cst.BaseCompoundStatement)
+def _surely_reaches(statement: cst.CSTNode, nodes: frozenset[cst.CSTNode]) -> bool:
+    """Whether one of some nodes is executed whenever a statement is, and what follows it is reached."""
+    match statement:
+        case cst.SimpleStatementLine() | cst.SimpleStatementSuite():
+            return any(node in nodes for node in descendants(statement))
+        case cst.IndentedBlock():
+            return any(_surely_reaches(item, nodes) for item in statement.body) or _leaves(statement)
+        case cst.If():
+            return (
+                statement.orelse is not None
+                and _surely_reaches(statement.body, nodes)
+                and _surely_reaches(statement.orelse, nodes)
+            )
+        case cst.With() | cst.Else() | cst.Finally() | cst.ExceptHandler():
+            return _surely_reaches(statement.body, nodes)
+        case cst.Try():
+            parts = [statement.body, *statement.handlers]
+            in_all = all(_surely_reaches(part, nodes) for part in parts)
+            return in_all or (statement.finalbody is not None and _surely_reaches(statement.finalbody, nodes))
+    return False
+
+
+def _leaves(block: cst.IndentedBlock) -> bool:
+    last = block.body[-1]
+    return isinstance(last, cst.SimpleStatementLine) and isinstance(
+        last.body[-1], cst.Return | cst.Raise | cst.Continue | cst.Break
+    )
 
 
 def _may_be_none(parameter: cst.Param) -> bool:

@@ -1,0 +1,41 @@
+# energy-patch apply --strategy layer --no-sync
+from dataclasses import dataclass
+import torch.distributed as dist
+from energy.energy_model import energy_inbatch_swap_infonce
+
+
+@dataclass
+class Config:
+    batch_size: int = 8               # Per rank
+    grad_accumulation_steps: int = 16 # Small steps
+
+
+def run(m, h, a, mask=None, energy_model = None):
+    layer_actions = [a]
+    return energy_inbatch_swap_infonce(m, h, a, mask)
+
+
+def train(cfg: Config, m, h, a, mask):
+    run(m, h, a, mask)
+# ==== after ====
+from dataclasses import dataclass
+import torch.distributed as dist
+from energy.energy_model import energy_inbatch_swap_infonce
+from energy_losses.layer_infonce import layer_based_energy_infonce_loss
+
+
+@dataclass
+class Config:
+    batch_size: int = 8               # Per rank
+    grad_accumulation_steps: int = 16 # Small steps
+    energy_tau: float = 0.3           # Temperature of the energy model's InfoNCE loss
+    energy_num_negatives: int = 8     # Explicit negatives for each sample of the energy loss
+
+
+def run(m, h, a, mask=None, energy_model = None, energy_tau = 0.3, energy_num_negatives = 8):
+    layer_actions = [a]
+    return layer_based_energy_infonce_loss(m, h, a, layer_actions, mask, tau=energy_tau, num_negatives=energy_num_negatives)
+
+
+def train(cfg: Config, m, h, a, mask):
+    run(m, h, a, mask, energy_tau=cfg.energy_tau, energy_num_negatives=cfg.energy_num_negatives)

@@ -272,7 +272,8 @@ def follow_model(tree: Tree, values: Values, found: list[tuple[cst.Call, Scope]]
     Raises:
         Refusal: the model cannot be followed.
     """
-    return follow_value(tree, values, Follower(tree, values).models(found))
+    follower = Follower(tree, values)
+    return _trail(tree, values, follower, follower.models(found))
 
 
 def follow_value(tree: Tree, values: Values, refs: Iterable[Ref]) -> Trail:
@@ -282,7 +283,11 @@ def follow_value(tree: Tree, values: Values, refs: Iterable[Ref]) -> Trail:
         Refusal: its optimiser's step takes a closure.
     """
     follower = Follower(tree, values)
-    finder = _Finder(tree, values, follower, follower.follow(refs))
+    return _trail(tree, values, follower, follower.follow(refs))
+
+
+def _trail(tree: Tree, values: Values, follower: Follower, refs: list[Ref]) -> Trail:
+    finder = _Finder(tree, values, follower, refs)
     return Trail(
         follower=follower,
         refs=tuple(finder.models),

@@ -18,6 +18,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from energy_patch.strategies import strategies
+
 ROOT = Path(__file__).parents[1]
 SAMPLE = ROOT / "energy_patch" / "demo" / "sample"
 DRIVERS = Path(__file__).parent / "drivers"
@@ -36,11 +38,15 @@ def copy_sample(folder: Path) -> Path:
     return folder / SCRIPT
 
 
-def patched_sample(folder: Path, strategy: str = "global", *options: str) -> Path:
-    script = copy_sample(folder)
-    command = [sys.executable, "-m", "energy_patch", "apply", "--strategy", strategy, *options, SCRIPT]
+def energy_patch(folder: Path, *arguments: str) -> None:
+    command = [sys.executable, "-m", "energy_patch", *arguments]
     run = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60, check=False)
     assert run.returncode == 0, run.stderr
+
+
+def patched_sample(folder: Path, strategy: str, *options: str) -> Path:
+    script = copy_sample(folder)
+    energy_patch(folder, "apply", "--strategy", strategy, *options, SCRIPT)
     return script
 
 
@@ -165,10 +171,18 @@ def test_without_a_patch_ranks_are_different_models(folder: Path, reference: dic
     assert min(gradient_errors(ranks, reference)) > 0.1
 
 
-def test_accumulation_averages_once_per_step(folder: Path, patched: Path) -> None:
-    ranks = train(folder / "accumulated", patched, 2, BATCH, 2, "--grad_accumulation_steps", 2)
-    assert len(ranks[0]["weights"]) == 2
-    assert torch.equal(ranks[0]["weights"][-1], ranks[1]["weights"][-1])
+@pytest.mark.parametrize("strategy", list(strategies()))
+def test_every_strategy_keeps_the_ranks_one_model_and_reverts(strategy: str, tmp_path: Path) -> None:
+    script = patched_sample(tmp_path / "code", strategy)
+    ranks = train(tmp_path / "run", script, RANKS, BATCH, 3, "--grad_accumulation_steps", 2)
+    assert len(ranks[0]["weights"]) == 3
+    assert not torch.equal(ranks[0]["first_weights"], ranks[0]["weights"][-1])
+    for rank in ranks[1:]:
+        assert torch.equal(rank["weights"][-1], ranks[0]["weights"][-1])
+
+    energy_patch(script.parent, "revert", SCRIPT)
+    assert script.read_bytes() == (SAMPLE / SCRIPT).read_bytes()
+    assert not list(script.parent.glob("energy_losses/*.py"))
 
 
 def test_uneven_validation_neither_hangs_nor_communicates(folder: Path, patched: Path) -> None:

@@ -278,10 +278,11 @@ class _Walk:
         return index
 
     def _close(self) -> bool:
-        """Go on to the last bracket that belongs to the match; only layout may stand on the way."""
+        """Go on to the last bracket that belongs to the match; only layout and comments may stand on the way."""
         last = max(self.extra, default=-1)
         while self.there <= last:
-            if self.there not in self.extra and not self.script.is_trailing_comma(self.there):
+            is_comment = self.script.tokens[self.there].kind == COMMENT
+            if self.there not in self.extra and not is_comment and not self.script.is_trailing_comma(self.there):
                 return False
             self.there += 1
         return True

@@ -253,8 +253,7 @@ def _token_splices(script: Script, place: Place) -> Iterator[Edit]:
         inside = sorted(match.aligned[index] for index in range(first, last) if index in match.aligned)
         if not inside:
             continue
-        whole = last == len(pattern.tokens)
-        start, end = _balanced(script, place, inside[0], match.end if whole else inside[-1] + 1)
+        start, end = _balanced(script, place, inside[0], inside[-1] + 1)
         if tag == "replace":
             text = before[before_tokens[j1].start : before_tokens[j2 - 1].end]
             yield Edit(script.tokens[start].start, script.tokens[end - 1].end, text)
@@ -277,11 +276,18 @@ def _insertion(script: Script, place: Place, at: int, before: str, tokens: list[
 
 
 def _balanced(script: Script, place: Place, start: int, end: int) -> tuple[int, int]:
-    """Take in the other half of each bracket that only the script has."""
+    """Take in the other half of each bracket that only the script has; a comment of the user's must not go with it."""
     for index in sorted(place.match.extra):
         partner = script.partners[index]
         if start <= index < end:
             start, end = min(start, partner), max(end, partner + 1)
+    ours = set(place.match.aligned.values())
+    for index in range(start, end):
+        token = script.tokens[index]
+        if token.kind == COMMENT and index not in ours:
+            line = len(LINE_END.findall(script.text, 0, token.start)) + 1
+            message = f"has a comment of yours within the patch, which would be lost: {token.text}"
+            raise Refusal("drifted", message, line=line)
     return start, end
 
 

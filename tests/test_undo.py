@@ -258,6 +258,25 @@ def test_a_bare_value_is_found_by_the_name_before_it() -> None:
     assert current_entry(record, "train.py", patch.before.encode() + b"# put back, and edited\n") is None
 
 
+def test_a_field_that_a_formatter_wrapped_together_with_its_comment() -> None:
+    patch = read_marked(
+        "class C:\n    «!grad_accumulation_steps: int = 1¦grad_accumulation_steps: int = 2»  # Per rank and step\n",
+        names=(),
+    )
+    wrapped = "class C:\n    grad_accumulation_steps: int = (\n        {}  # Per rank and step\n    )\n"
+    assert ruff("format", "--line-length=40", text=patch.after) == wrapped.format(2)
+    assert take_back(wrapped.format(2), patch) == wrapped.format(1)
+    assert take_back(wrapped.format(4), patch) == wrapped.format(1)
+
+
+def test_a_comment_of_the_user_within_the_patch_is_not_lost() -> None:
+    text = PATCH.after.replace("dist.get_world_size() if", "(  # mine\n            dist.get_world_size() if")
+    refuse(text.replace("initialized() else 1", "initialized() else 1)"))
+    text = PATCH.after.replace("dist.get_world_size() if", "(dist.get_world_size() if")
+    refuse(text.replace("initialized() else 1", "initialized() else 1  # mine\n            )"))
+    assert take_back(text.replace("initialized() else 1", "initialized() else 1)")) == PATCH.before
+
+
 def test_a_comma_put_before_a_comment() -> None:
     patch = read_marked(
         "def f(\n    a,\n    b«¦,»  # why\n«!¦    energy_tau=0.3\n»):\n    pass\n", names=("energy_tau",)

@@ -7,10 +7,10 @@ become blanks or go. Offsets are looked up by line and column, and only on lines
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields
 from functools import cache, cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import libcst as cst
 from libcst.metadata import CodeRange, MetadataWrapper, PositionProvider
@@ -32,6 +32,10 @@ LAYOUT_FIELDS = (
     "comma",
 )
 
+BINDING = (
+    *(cst.Assign, cst.AnnAssign, cst.AugAssign, cst.NamedExpr, cst.For, cst.CompFor, cst.AsName),
+    *(cst.Global, cst.Nonlocal, cst.MatchAs, cst.MatchStar, cst.MatchMapping),
+)
 BindingKind = Literal["import", "assign", "augment", "parameter", "function", "class", "loop", "other"]
 Comprehension = (cst.ListComp, cst.SetComp, cst.DictComp, cst.GeneratorExp)
 
@@ -210,8 +214,10 @@ def children(node: cst.CSTNode) -> Iterator[cst.CSTNode]:
         value = getattr(node, name)
         if isinstance(value, cst.CSTNode):
             yield value
-        elif isinstance(value, list | tuple):
-            yield from (item for item in value if isinstance(item, cst.CSTNode))
+        elif isinstance(value, (list, tuple)):
+            for item in value:
+                if isinstance(item, cst.CSTNode):
+                    yield item
 
 
 class _Walker:
@@ -219,30 +225,53 @@ class _Walker:
 
     def __init__(self, tree: Tree) -> None:
         self.tree = tree
+        # By type, since a script has tens of thousands of nodes and this is looked up for each.
+        self.special: dict[type, Callable[[Any, Scope], None]] = {
+            cst.FunctionDef: self._definition,
+            cst.ClassDef: self._definition,
+            cst.Lambda: self._lambda,
+            **dict.fromkeys(Comprehension, self._comprehension),
+            cst.Import: self._import,
+            cst.ImportFrom: self._import,
+            cst.Attribute: self._attribute,
+            cst.Arg: self._argument,
+        }
+        self.binding: dict[type, Callable[[Any, Scope], None]] = dict.fromkeys(BINDING, self._bindings)
 
     def walk(self, node: cst.CSTNode, scope: Scope) -> None:
-        self.tree.scopes[node] = scope
-        if isinstance(node, cst.FunctionDef | cst.ClassDef):
-            self._definition(node, scope)
-        elif isinstance(node, cst.Lambda):
-            inner = self._scope(node, scope)
-            self._parameters(node.params, node, scope, inner)
-            self._child(node.body, node, inner)
-        elif isinstance(node, Comprehension):
-            inner = self._scope(node, scope)
-            for child in children(node):
-                self._child(child, node, inner)
-        elif isinstance(node, cst.Import | cst.ImportFrom):
-            self._import(node, scope)
-        elif isinstance(node, cst.Attribute):
-            self.tree.attributes.append((node, scope))
-            self._child(node.value, node, scope)
-        elif isinstance(node, cst.Arg):
-            self._child(node.value, node, scope)
-        else:
-            self._bindings(node, scope)
-            for child in children(node):
-                self._child(child, node, scope)
+        tree = self.tree
+        tree.scopes[node] = scope
+        kind = type(node)
+        if kind is cst.Name:
+            tree.names.append((node, scope))  # type: ignore[arg-type]
+            return
+        if special := self.special.get(kind):
+            special(node, scope)
+            return
+        if kind is cst.Call:
+            tree.calls.append((node, scope))  # type: ignore[arg-type]
+        elif binding := self.binding.get(kind):
+            binding(node, scope)
+        for child in children(node):
+            tree.parents[child] = node
+            self.walk(child, scope)
+
+    def _lambda(self, node: cst.Lambda, scope: Scope) -> None:
+        inner = self._scope(node, scope)
+        self._parameters(node.params, node, scope, inner)
+        self._child(node.body, node, inner)
+
+    def _comprehension(self, node: cst.CSTNode, scope: Scope) -> None:
+        inner = self._scope(node, scope)
+        for child in children(node):
+            self._child(child, node, inner)
+
+    def _attribute(self, node: cst.Attribute, scope: Scope) -> None:
+        self.tree.attributes.append((node, scope))
+        self._child(node.value, node, scope)
+
+    def _argument(self, node: cst.Arg, scope: Scope) -> None:
+        self._child(node.value, node, scope)
 
     def _scope(self, node: cst.CSTNode, parent: Scope) -> Scope:
         scope = Scope(node, parent)
@@ -290,10 +319,6 @@ class _Walker:
 
     def _bindings(self, node: cst.CSTNode, scope: Scope) -> None:
         match node:
-            case cst.Call():
-                self.tree.calls.append((node, scope))
-            case cst.Name():
-                self.tree.names.append((node, scope))
             case cst.Assign():
                 for target in node.targets:
                     self._target(target.target, "assign", node, node.value, scope)

@@ -820,8 +820,12 @@ def _goes_on(handler: cst.ExceptHandler | cst.ExceptStarHandler) -> bool:
 
 def _exits(node: cst.CSTNode, *, in_loop: bool = False) -> Iterator[cst.CSTNode]:
     """The exits inside a statement that leave the block it stands in."""
-    if isinstance(node, cst.Return) or (isinstance(node, cst.Continue | cst.Break) and not in_loop):
+    if isinstance(node, cst.Return) or (isinstance(node, (cst.Continue, cst.Break)) and not in_loop):
         yield node
-    elif not isinstance(node, cst.FunctionDef | cst.ClassDef | cst.Lambda):
+    elif isinstance(node, (cst.SimpleStatementLine, cst.SimpleStatementSuite, cst.IndentedBlock)):
+        for part in node.body:
+            yield from _exits(part, in_loop=in_loop)
+    elif not isinstance(node, (cst.BaseSmallStatement, cst.BaseExpression, cst.FunctionDef, cst.ClassDef)):
+        is_loop = in_loop or isinstance(node, (cst.For, cst.While))
         for child in children(node):
-            yield from _exits(child, in_loop=in_loop or isinstance(node, cst.For | cst.While))
+            yield from _exits(child, in_loop=is_loop)

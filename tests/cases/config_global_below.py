@@ -1,0 +1,30 @@
+# energy-patch apply --no-sync
+from dataclasses import dataclass
+import torch.distributed as dist
+from energy.energy_model import energy_inbatch_swap_infonce
+
+
+@dataclass
+class Config:
+    lr: float = 1e-3
+
+
+def run(m): return energy_inbatch_swap_infonce(m, h, a)
+cfg = Config()
+run(1)
+# ==== after ====
+from dataclasses import dataclass
+import torch.distributed as dist
+from energy.energy_model import energy_inbatch_swap_infonce
+from energy_losses.global_infonce import distributed_energy_inbatch_swap_infonce
+
+
+@dataclass
+class Config:
+    lr: float = 1e-3
+    energy_tau: float = 0.3  # Temperature of the energy model's InfoNCE loss
+
+
+def run(m): return distributed_energy_inbatch_swap_infonce(m, h, a, tau=cfg.energy_tau, world_size=dist.get_world_size() if dist.is_initialized() else 1)
+cfg = Config()
+run(1)

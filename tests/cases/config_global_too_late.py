@@ -1,0 +1,29 @@
+# energy-patch apply --no-sync
+from dataclasses import dataclass
+import torch.distributed as dist
+from energy.energy_model import energy_inbatch_swap_infonce
+
+
+@dataclass
+class Config:
+    lr: float = 1e-3
+
+
+def run(m): return energy_inbatch_swap_infonce(m, h, a)
+run(1)
+cfg = Config()
+# ==== after ====
+from dataclasses import dataclass
+import torch.distributed as dist
+from energy.energy_model import energy_inbatch_swap_infonce
+from energy_losses.global_infonce import distributed_energy_inbatch_swap_infonce
+
+
+@dataclass
+class Config:
+    lr: float = 1e-3
+
+
+def run(m): return distributed_energy_inbatch_swap_infonce(m, h, a, tau=0.3, world_size=dist.get_world_size() if dist.is_initialized() else 1)
+run(1)
+cfg = Config()

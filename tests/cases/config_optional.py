@@ -1,0 +1,33 @@
+# energy-patch apply --no-sync
+from dataclasses import dataclass
+import torch.distributed as dist
+from energy.energy_model import energy_inbatch_swap_infonce
+
+
+@dataclass
+class Config:
+    lr: float = 1e-3
+
+
+def run(m, h, a, cfg: Config = None):
+    return energy_inbatch_swap_infonce(m, h, a)
+def main(cfg: Config):
+    run(1, 2, 3)
+# ==== after ====
+from dataclasses import dataclass
+import torch.distributed as dist
+from energy.energy_model import energy_inbatch_swap_infonce
+from energy_losses.global_infonce import distributed_energy_inbatch_swap_infonce
+
+
+@dataclass
+class Config:
+    lr: float = 1e-3
+    energy_tau: float = 0.3  # Temperature of the energy model's InfoNCE loss
+
+
+def run(m, h, a, cfg: Config = None, energy_tau = 0.3):
+    world_size = dist.get_world_size() if dist.is_initialized() else 1
+    return distributed_energy_inbatch_swap_infonce(m, h, a, tau=energy_tau, world_size=world_size)
+def main(cfg: Config):
+    run(1, 2, 3, energy_tau=cfg.energy_tau)

@@ -1,0 +1,40 @@
+# energy-patch apply --no-sync
+from dataclasses import dataclass
+import torch.distributed as dist
+from energy.energy_model import energy_inbatch_swap_infonce
+
+
+@dataclass
+class Config:
+    lr: float = 1e-3
+
+
+def logged(fn):
+    def inner(m, h, a): return fn(m, h, a)
+    return inner
+@logged
+def run(m, h, a):
+    return energy_inbatch_swap_infonce(m, h, a)
+def main(cfg: Config):
+    run(1, 2, 3)
+# ==== after ====
+from dataclasses import dataclass
+import torch.distributed as dist
+from energy.energy_model import energy_inbatch_swap_infonce
+from energy_losses.global_infonce import distributed_energy_inbatch_swap_infonce
+
+
+@dataclass
+class Config:
+    lr: float = 1e-3
+
+
+def logged(fn):
+    def inner(m, h, a): return fn(m, h, a)
+    return inner
+@logged
+def run(m, h, a):
+    world_size = dist.get_world_size() if dist.is_initialized() else 1
+    return distributed_energy_inbatch_swap_infonce(m, h, a, tau=0.3, world_size=world_size)
+def main(cfg: Config):
+    run(1, 2, 3)

@@ -1,0 +1,53 @@
+# energy-patch apply --no-sync
+from dataclasses import dataclass
+import torch.distributed as dist
+from energy.energy_model import energy_inbatch_swap_infonce
+
+
+@dataclass
+class Config:
+    lr: float = 1e-3
+
+
+import functools
+def deco(fn):
+    @functools.wraps(fn)
+    def inner(*args, **kwargs):
+        return fn(*args, **kwargs)
+    return inner
+@deco
+def run(m, h, a):
+    return energy_inbatch_swap_infonce(m, h, a)
+@torch.no_grad()
+def main(cfg: Config):
+    run(*batch)
+    run(*batch, **kw)
+    functools.partial(run, m)(h, a)
+# ==== after ====
+from dataclasses import dataclass
+import torch.distributed as dist
+from energy.energy_model import energy_inbatch_swap_infonce
+from energy_losses.global_infonce import distributed_energy_inbatch_swap_infonce
+
+
+@dataclass
+class Config:
+    lr: float = 1e-3
+    energy_tau: float = 0.3  # Temperature of the energy model's InfoNCE loss
+
+
+import functools
+def deco(fn):
+    @functools.wraps(fn)
+    def inner(*args, **kwargs):
+        return fn(*args, **kwargs)
+    return inner
+@deco
+def run(m, h, a, energy_tau=0.3):
+    world_size = dist.get_world_size() if dist.is_initialized() else 1
+    return distributed_energy_inbatch_swap_infonce(m, h, a, tau=energy_tau, world_size=world_size)
+@torch.no_grad()
+def main(cfg: Config):
+    run(*batch, energy_tau=cfg.energy_tau)
+    run(*batch, energy_tau=cfg.energy_tau, **kw)
+    functools.partial(run, m)(h, a)

@@ -1,0 +1,27 @@
+# energy-patch apply --no-sync
+import torch.distributed as dist
+from energy.energy_model import energy_inbatch_swap_infonce
+from dataclasses import dataclass, field
+@dataclass
+class Config:
+    lr: float = 1
+    """the learning rate"""
+
+    def f(self): pass
+def main(cfg: Config):
+    energy_inbatch_swap_infonce(m, h, a)
+# ==== after ====
+import torch.distributed as dist
+from energy.energy_model import energy_inbatch_swap_infonce
+from energy_losses.global_infonce import distributed_energy_inbatch_swap_infonce
+from dataclasses import dataclass, field
+@dataclass
+class Config:
+    lr: float = 1
+    """the learning rate"""
+    energy_tau: float = 0.3  # Temperature of the energy model's InfoNCE loss
+
+    def f(self): pass
+def main(cfg: Config):
+    world_size = dist.get_world_size() if dist.is_initialized() else 1
+    distributed_energy_inbatch_swap_infonce(m, h, a, tau=cfg.energy_tau, world_size=world_size)

@@ -1,0 +1,27 @@
+# energy-patch apply --no-sync
+import torch.distributed as dist
+from energy.energy_model import energy_inbatch_swap_infonce
+import dataclasses
+@dataclasses.dataclass
+class Config:
+    lr: float; x: int = 1
+    _: dataclasses.KW_ONLY
+    name: str
+    def f(self): return 1
+def main(options: "Config"):
+    energy_inbatch_swap_infonce(m, h, a)
+# ==== after ====
+import torch.distributed as dist
+from energy.energy_model import energy_inbatch_swap_infonce
+from energy_losses.global_infonce import distributed_energy_inbatch_swap_infonce
+import dataclasses
+@dataclasses.dataclass
+class Config:
+    lr: float; x: int = 1
+    _: dataclasses.KW_ONLY
+    name: str
+    energy_tau: float = 0.3  # Temperature of the energy model's InfoNCE loss
+    def f(self): return 1
+def main(options: "Config"):
+    world_size = dist.get_world_size() if dist.is_initialized() else 1
+    distributed_energy_inbatch_swap_infonce(m, h, a, tau=options.energy_tau, world_size=world_size)

@@ -1,0 +1,15 @@
+# energy-patch apply --no-sync
+"""doc"""
+from __future__ import annotations
+def f(m, h, a):
+    from e import energy_inbatch_swap_infonce
+    return energy_inbatch_swap_infonce(m, h, a)
+# ==== after ====
+"""doc"""
+from __future__ import annotations
+import torch.distributed as dist
+from energy_losses.global_infonce import distributed_energy_inbatch_swap_infonce
+def f(m, h, a):
+    from e import energy_inbatch_swap_infonce
+    world_size = dist.get_world_size() if dist.is_initialized() else 1
+    return distributed_energy_inbatch_swap_infonce(m, h, a, tau=0.3, world_size=world_size)

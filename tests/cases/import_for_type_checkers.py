@@ -1,0 +1,17 @@
+# energy-patch apply --no-sync
+from typing import TYPE_CHECKING
+if TYPE_CHECKING:
+    import torch.distributed as dist
+    from e import energy_inbatch_swap_infonce
+def f(m, h, a):
+    return energy_inbatch_swap_infonce(m, h, a)
+# ==== after ====
+from typing import TYPE_CHECKING
+import torch.distributed as torch_distributed
+from energy_losses.global_infonce import distributed_energy_inbatch_swap_infonce
+if TYPE_CHECKING:
+    import torch.distributed as dist
+    from e import energy_inbatch_swap_infonce
+def f(m, h, a):
+    world_size = torch_distributed.get_world_size() if torch_distributed.is_initialized() else 1
+    return distributed_energy_inbatch_swap_infonce(m, h, a, tau=0.3, world_size=world_size)

@@ -1,0 +1,7 @@
+# energy-patch apply --no-sync
+from e import energy_inbatch_swap_infonce; x = energy_inbatch_swap_infonce(m, h, a)
+# ==== after ====
+import torch.distributed as dist
+from energy_losses.global_infonce import distributed_energy_inbatch_swap_infonce
+world_size = dist.get_world_size() if dist.is_initialized() else 1
+from e import energy_inbatch_swap_infonce; x = distributed_energy_inbatch_swap_infonce(m, h, a, tau=0.3, world_size=world_size)

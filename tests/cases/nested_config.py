@@ -1,0 +1,29 @@
+# energy-patch apply --no-sync
+import torch.distributed as dist
+from energy.energy_model import energy_inbatch_swap_infonce
+from dataclasses import dataclass, field
+@dataclass
+class Energy:
+    tau: float = 1
+    lr: float = 1
+@dataclass
+class Config:
+    energy: Energy = field(default_factory=Energy)
+def main(cfg: Config):
+    energy_inbatch_swap_infonce(m, h, a)
+# ==== after ====
+import torch.distributed as dist
+from energy.energy_model import energy_inbatch_swap_infonce
+from energy_losses.global_infonce import distributed_energy_inbatch_swap_infonce
+from dataclasses import dataclass, field
+@dataclass
+class Energy:
+    tau: float = 1
+    lr: float = 1
+@dataclass
+class Config:
+    energy: Energy = field(default_factory=Energy)
+    energy_tau: float = 0.3  # Temperature of the energy model's InfoNCE loss
+def main(cfg: Config):
+    world_size = dist.get_world_size() if dist.is_initialized() else 1
+    distributed_energy_inbatch_swap_infonce(m, h, a, tau=cfg.energy_tau, world_size=world_size)

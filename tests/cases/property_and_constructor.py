@@ -1,0 +1,37 @@
+# energy-patch apply --no-sync
+from dataclasses import dataclass
+import torch.distributed as dist
+from energy.energy_model import energy_inbatch_swap_infonce
+
+
+@dataclass
+class Config:
+    lr: float = 1e-3
+
+
+class A:
+    def __init__(self, cfg: Config):
+        self.cfg: Config = cfg
+        self.x = energy_inbatch_swap_infonce(m, h, a)
+    @property
+    def loss(self): return energy_inbatch_swap_infonce(m, h, a)
+# ==== after ====
+from dataclasses import dataclass
+import torch.distributed as dist
+from energy.energy_model import energy_inbatch_swap_infonce
+from energy_losses.global_infonce import distributed_energy_inbatch_swap_infonce
+
+
+@dataclass
+class Config:
+    lr: float = 1e-3
+    energy_tau: float = 0.3  # Temperature of the energy model's InfoNCE loss
+
+
+class A:
+    def __init__(self, cfg: Config):
+        self.cfg: Config = cfg
+        world_size = dist.get_world_size() if dist.is_initialized() else 1
+        self.x = distributed_energy_inbatch_swap_infonce(m, h, a, tau=cfg.energy_tau, world_size=world_size)
+    @property
+    def loss(self): return distributed_energy_inbatch_swap_infonce(m, h, a, tau=self.cfg.energy_tau, world_size=dist.get_world_size() if dist.is_initialized() else 1)

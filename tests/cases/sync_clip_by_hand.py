@@ -1,0 +1,25 @@
+# energy-patch apply
+import torch.distributed as dist
+from energy.energy_model import energy_inbatch_swap_infonce
+energy_model = EnergyModel()
+optimizer = AdamW(energy_model.parameters())
+for h, a in loader:
+    energy_inbatch_swap_infonce(energy_model, h, a)[0].backward()
+    for p in energy_model.parameters():
+        p.grad.clamp_(-1, 1)
+    optimizer.step()
+# ==== after ====
+import torch.distributed as dist
+from energy.energy_model import energy_inbatch_swap_infonce
+from energy_losses.global_infonce import distributed_energy_inbatch_swap_infonce
+from energy_losses.ranks import average_gradients, broadcast_parameters
+energy_model = EnergyModel()
+broadcast_parameters(energy_model)
+optimizer = AdamW(energy_model.parameters())
+for h, a in loader:
+    world_size = dist.get_world_size() if dist.is_initialized() else 1
+    distributed_energy_inbatch_swap_infonce(energy_model, h, a, tau=0.3, world_size=world_size)[0].backward()
+    average_gradients(energy_model)
+    for p in energy_model.parameters():
+        p.grad.clamp_(-1, 1)
+    optimizer.step()

@@ -1,0 +1,42 @@
+# energy-patch apply
+from dataclasses import dataclass
+import torch.distributed as dist
+from energy.energy_model import energy_inbatch_swap_infonce
+
+
+@dataclass
+class Config:
+    lr: float = 1e-3
+
+
+def main(cfg: Config):
+    energy_model = EnergyModel()
+    optimizer = AdamW(energy_model.parameters())
+    for i, (h, a) in enumerate(loader):
+        energy_inbatch_swap_infonce(energy_model, h, a)[0].backward()
+        if i < 3: pass
+        elif i % 2: optimizer.step()
+# ==== after ====
+from dataclasses import dataclass
+import torch.distributed as dist
+from energy.energy_model import energy_inbatch_swap_infonce
+from energy_losses.global_infonce import distributed_energy_inbatch_swap_infonce
+from energy_losses.ranks import average_gradients, broadcast_parameters
+
+
+@dataclass
+class Config:
+    lr: float = 1e-3
+    energy_tau: float = 0.3  # Temperature of the energy model's InfoNCE loss
+
+
+def main(cfg: Config):
+    energy_model = EnergyModel()
+    broadcast_parameters(energy_model)
+    optimizer = AdamW(energy_model.parameters())
+    for i, (h, a) in enumerate(loader):
+        world_size = dist.get_world_size() if dist.is_initialized() else 1
+        distributed_energy_inbatch_swap_infonce(energy_model, h, a, tau=cfg.energy_tau, world_size=world_size)[0].backward()
+        average_gradients(energy_model)
+        if i < 3: pass
+        elif i % 2: optimizer.step()

@@ -1,0 +1,27 @@
+# energy-patch apply
+import torch.distributed as dist
+from energy.energy_model import energy_inbatch_swap_infonce
+def train(model, loader):
+    optimizer = AdamW(model.parameters())
+    for h, a in loader:
+        energy_inbatch_swap_infonce(model, h, a)[0].backward()
+        optimizer.step()
+def main():
+    model = EnergyModel()
+    train(model, loader)
+# ==== after ====
+import torch.distributed as dist
+from energy.energy_model import energy_inbatch_swap_infonce
+from energy_losses.global_infonce import distributed_energy_inbatch_swap_infonce
+from energy_losses.ranks import average_gradients, broadcast_parameters
+def train(model, loader):
+    optimizer = AdamW(model.parameters())
+    for h, a in loader:
+        world_size = dist.get_world_size() if dist.is_initialized() else 1
+        distributed_energy_inbatch_swap_infonce(model, h, a, tau=0.3, world_size=world_size)[0].backward()
+        average_gradients(model)
+        optimizer.step()
+def main():
+    model = EnergyModel()
+    broadcast_parameters(model)
+    train(model, loader)

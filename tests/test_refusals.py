@@ -162,6 +162,188 @@ CASES = {
         9,
         "initialised again",
     ),
+    "another function of that name": (
+        "def energy_inbatch_swap_infonce(energy_model, h, a_pos, tau=0.5, pad_mask=None):\n    pass\n"
+        "x = energy_inbatch_swap_infonce(m, h, a, 0.5, mask)\n",
+        "--no-sync",
+        "unsupported",
+        1,
+        "takes (energy_model, h, a_pos, tau, pad_mask) instead of",
+    ),
+    "None where the import fails": (
+        f"try:\n    {IMPORT}except ImportError:\n    energy_inbatch_swap_infonce = None\n"
+        "x = energy_inbatch_swap_infonce(m, h, a)\n",
+        "--no-sync",
+        "ambiguous",
+        5,
+        "bound on line 4",
+    ),
+    "an attribute instead of a field": (
+        f"{IMPORT}{CONFIG}    energy_tau = 0.7\ndef run(m, h, a, cfg: Config):\n"
+        "    return energy_inbatch_swap_infonce(m, h, a)\n",
+        "--no-sync",
+        "conflict",
+        6,
+        "energy_tau: (no annotation)",
+    ),
+    "a bare generator": (
+        f"{IMPORT}{CONFIG}def run(m):\n    return energy_inbatch_swap_infonce(m, h, a)\n"
+        "def main(cfg: Config):\n    run(x for x in y)\n",
+        "--no-sync",
+        "unsupported",
+        9,
+        "a generator without parentheses",
+    ),
+    "loss on one rank": (
+        f"{IMPORT}def run(m, h, a):\n    if dist.get_rank() == 0:\n"
+        "        return energy_inbatch_swap_infonce(m, h, a)\n",
+        "--no-sync",
+        "unsupported",
+        3,
+        "compute it on every rank, or under torch.no_grad()",
+    ),
+    "loss behind a function that only rank 0 calls": (
+        f"{IMPORT}def run(m, h, a):\n    return energy_inbatch_swap_infonce(m, h, a)\n"
+        "def main(is_main_process):\n    if is_main_process:\n        run(m, h, a)\n",
+        "--no-sync",
+        "unsupported",
+        5,
+        "a condition on the rank",
+    ),
+    "step on the rank of the arguments": (
+        training("if args.local_rank == 0:\n    optimizer.step()\n", build="    args = parser.parse_args()\n" + BUILD),
+        "",
+        "unsupported",
+        12,
+        "`if args.local_rank == 0:`",
+    ),
+    "step until too many batches were bad": (
+        training(
+            "if torch.isnan(h).any():\n    bad += 1\nif bad < 3:\n    optimizer.step()\n",
+            build="    bad = 0\n" + BUILD,
+        ),
+        "",
+        "unsupported",
+        14,
+        "`if bad < 3:`",
+    ),
+    "step under a handler that goes on": (
+        training("try:\n    optimizer.step()\nexcept RuntimeError:\n    torch.cuda.empty_cache()\n"),
+        "",
+        "unsupported",
+        13,
+        "`except RuntimeError:`",
+    ),
+    "step under suppress": (
+        training("with contextlib.suppress(RuntimeError):\n    optimizer.step()\n"),
+        "",
+        "unsupported",
+        11,
+        "suppress",
+    ),
+    "a loop that ranks leave on their own": (
+        training("optimizer.step()\nif h.mean() < 0.1:\n    break\n"),
+        "",
+        "unsupported",
+        12,
+        "`if h.mean() < 0.1:`",
+    ),
+    "a config that is told the rank": (
+        training("if cfg.chosen:\n    optimizer.step()\n", build="    cfg.chosen = dist.get_rank() == 0\n" + BUILD),
+        "",
+        "unsupported",
+        12,
+        "`if cfg.chosen:`",
+    ),
+    "step on the line of the backward pass": (
+        training("loss.backward(); optimizer.step()\n"),
+        "",
+        "unsupported",
+        11,
+        "give it a line of its own",
+    ),
+    "step behind a backward pass in one line": (
+        training("if i % 2: loss.backward(); optimizer.step()\n"),
+        "",
+        "unsupported",
+        11,
+        "give it a line of its own",
+    ),
+    "step in a one-line function": (
+        training("step()\n", build=BUILD + "    def step(): optimizer.step()\n"),
+        "",
+        "unsupported",
+        9,
+        "one-line function",
+    ),
+    "step in a lambda": (
+        training("step()\n", build=BUILD + "    step = lambda: optimizer.step()\n"),
+        "",
+        "unsupported",
+        9,
+        "one-line function",
+    ),
+    "step handed on": (
+        training("run(optimizer.step)\n"),
+        "",
+        "unsupported",
+        11,
+        "handed on",
+    ),
+    "model past its wrapper": (
+        training("optimizer.step()\n").replace("infonce(energy_model,", "infonce(energy_model.module,"),
+        "",
+        "unsupported",
+        10,
+        "past the wrapper",
+    ),
+    "built in a condition": (
+        training(
+            "optimizer.step()\n",
+            build="    if (energy_model := EnergyModel()):\n        pass\n"
+            "    optimizer = AdamW(energy_model.parameters())\n",
+        ),
+        "",
+        "unsupported",
+        7,
+        "in the middle of a statement",
+    ),
+    "built and trained on one line": (
+        f"{IMPORT}def train(model):\n    optimizer = AdamW(model.parameters())\n    for h, a in loader:\n"
+        "        energy_inbatch_swap_infonce(model, h, a)[0].backward()\n        optimizer.step()\n"
+        "if True: model = EnergyModel(); train(model)\n",
+        "",
+        "unsupported",
+        7,
+        "in the middle of a statement",
+    ),
+    "built only under a condition": (
+        training(
+            "optimizer.step()\n",
+            build="    if cfg.lr:\n        energy_model = EnergyModel()\n"
+            "        optimizer = AdamW(energy_model.parameters())\n",
+        ),
+        "",
+        "ambiguous",
+        12,
+        "set energy_model = None before",
+    ),
+    "process group set up too late": (
+        f"{IMPORT}def train(model):\n    dist.init_process_group()\n    optimizer = AdamW(model.parameters())\n"
+        "    for h, a in loader:\n        energy_inbatch_swap_infonce(model, h, a)[0].backward()\n"
+        "        optimizer.step()\nmodel = EnergyModel()\ntrain(model)\n",
+        "",
+        "ambiguous",
+        3,
+        "nobody to broadcast to",
+    ),
+    "nested too deeply": (
+        f"{IMPORT}y = {'+'.join(['1'] * 2500)}\nx = energy_inbatch_swap_infonce(m, h, a)\n",
+        "--no-sync",
+        "unreadable",
+        None,
+        "nested too deeply",
+    ),
     "no statement on that line": (
         training("optimizer.step()\n"),
         "--broadcast-after 99 --average-before 11",

@@ -249,7 +249,7 @@ def _rows(gpus: int, batch: int, actions: Actions, entry: ScriptEntry | None) ->
 def _told(strategy: Strategy, options: dict[str, Value]) -> str:
     """The options that the row's numbers depend on."""
     counts = [option for option in strategy.options if isinstance(option.default, int)]
-    return ", ".join(f"{option.field} {options[option.name]}" for option in counts)
+    return " ".join(f"{option.flag} {options[option.name]}" for option in counts)
 
 
 # What to do

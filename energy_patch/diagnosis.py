@@ -63,7 +63,9 @@ def _table(found: Diagnosis) -> Iterator[str]:
         yield f"  {label:{first + 2}}  {what:{second}}   {cells}"
     if found.actions is not None:
         yield ""
-        yield f"  One action chunk travels as {found.actions.bytes} bytes ({found.actions.seen})."
+        yield from _wrapped(
+            f"One action chunk travels as {found.actions.bytes} bytes: {found.actions.seen}.", "  ", "  "
+        )
 
 
 def _label(row: Row, chosen: str | None) -> str:

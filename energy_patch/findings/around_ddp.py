@@ -138,9 +138,11 @@ def _wraps(script: Script, value: cst.BaseExpression | None, scope: Scope, depth
         return chooses_by_ranks and _wraps(script, value.body, scope, depth)
     if isinstance(value, cst.Name):
         bindings = scope.resolve(value.value)
-        if len(bindings) != 1 or bindings[0].kind != "assign" or _unpacks(bindings[0].node) or depth > 4:
+        last = max(bindings, key=lambda binding: script.line(binding.node), default=None)
+        if last is None or last.kind != "assign" or _unpacks(last.node) or depth > 4:
             return False
-        return _wraps(script, bindings[0].value, scope, depth + 1)
+        is_certain = _is_unconditional(script, last.node) and script.line(last.node) < script.line(value)
+        return is_certain and _wraps(script, last.value, scope, depth + 1)
     if not isinstance(value, cst.Call) or depth > 4:
         return False
     function = script.callees.get(value)

@@ -60,9 +60,7 @@ def _unpacking(script: Script, function: cst.FunctionDef) -> Iterator[Finding]:
 
 def results_of(function: cst.FunctionDef) -> int | None:
     """How many values a function returns, if all of its returns are written-out tuples of the same length."""
-    decorators = [item.decorator for item in function.decorators]
-    names = [dotted_name(node.func if isinstance(node, cst.Call) else node) or "" for node in decorators]
-    if any(name.rsplit(".", 1)[-1] not in HARMLESS_DECORATORS for name in names) or function.asynchronous is not None:
+    if not _is_plain(function):
         return None
     if any(isinstance(node, cst.Yield) for node in own_nodes(function)):
         return None
@@ -76,12 +74,19 @@ def results_of(function: cst.FunctionDef) -> int | None:
     return counts.pop() if len(counts) == 1 else None
 
 
+def _is_plain(function: cst.FunctionDef) -> bool:
+    """Whether calling it is calling what is written: no decorator could change arguments or results."""
+    decorators = [item.decorator for item in function.decorators]
+    names = [dotted_name(node.func if isinstance(node, cst.Call) else node) or "" for node in decorators]
+    return function.asynchronous is None and all(name.rsplit(".", 1)[-1] in HARMLESS_DECORATORS for name in names)
+
+
 # No energy model
 
 
 def _without_model(script: Script, function: cst.FunctionDef, loss: cst.Call) -> Iterator[Finding]:
     parameter = _model_parameter(script, function, loss)
-    if parameter is None or _loss_takes_none(script, loss):
+    if parameter is None or _loss_takes_none(script, loss) or not _is_plain(function):
         return
     name = parameter.name.value
     conditions = list(_conditions(script, function, loss))

@@ -50,7 +50,8 @@ def doubt(script: Script) -> tuple[int, str] | None:
         actions = _actions(call)
         node = _not_local(script, actions, scope, frozenset()) if actions is not None else call
         if node is not None:
-            return script.line(node), f"`{script.seen(node)[:60]}` may bring in more than the local batch's actions"
+            what = f"the loss's actions could not be followed past `{script.seen(node)[:60]}`"
+            return script.line(node), f"{what}; the first row takes them for the local batch's"
     return None
 
 

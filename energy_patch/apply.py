@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from energy_patch.changes import ChangeSet, FileChange, apply_changes, sweep, write_changes
+from energy_patch.changes import ChangeSet, FileChange, apply_changes
 from energy_patch.diff import unified_diff
 from energy_patch.outcome import Outcome, OutcomeName, Report, described, described_files, refused, script_diff
 from energy_patch.plan import Plan, make_plan, prove
 from energy_patch.record import ScriptEntry, current_entry, inspect_folder, make_entry, script_home
-from energy_patch.refusal import Refusal
 from energy_patch.source import Source, decode_source, read_source
 from energy_patch.strategies import DEFAULT, strategies
 from energy_patch.strategy import Value
+from energy_patch.together import Stopped, settle
 from energy_patch.undo import undo
 
 
@@ -58,43 +58,25 @@ class _Prepared:
 
 
 def apply(paths: Sequence[Path], request: Request, *, write: bool, cwd: Path) -> Report:
-    """Patch scripts, or with `write=False` only say what would change."""
-    prepared: list[_Prepared] = []
-    for path in dict.fromkeys(paths):
-        try:
-            prepared.append(_prepare(path, request))
-        except Refusal as refusal:
-            return refused(paths, path, refusal)
-    return carry_out(prepared, write=write, cwd=cwd)
-
-
-def carry_out(prepared: list[_Prepared], *, write: bool, cwd: Path) -> Report:
-    """Write the prepared scripts, or preview them."""
-    sets: list[ChangeSet] = []
-    for folder in dict.fromkeys(script_home(item.path)[0] for item in prepared):
-        inside = [item for item in prepared if script_home(item.path)[0] == folder]
-        try:
-            found = apply_changes(folder, [(item.source, item.patched, item.entry) for item in inside])
-        except Refusal as refusal:
-            return refused([item.path for item in prepared], inside[0].path, refusal)
-        is_settled = all(item.plan is None for item in inside)
-        only_record = all(change.path.suffix == ".json" for change in found.changes)
-        sets.append(ChangeSet((), found.notes) if is_settled and only_record else found)
-        if write:
-            sweep(folder)
-    changes = [change for found in sets for change in found.changes]
-    if write:
-        try:
-            write_changes(changes)
-        except Refusal as refusal:
-            return refused([item.path for item in prepared], prepared[0].path, refusal)
-    done: OutcomeName = "patched" if write else "would-change"
+    """Patch scripts, all or none; with `write=False` only say what would change."""
+    done = settle(paths, lambda path: _prepare(path, request), _decide, write=write)
+    if isinstance(done, Stopped):
+        return refused(paths, done.path, done.refusal)
+    name: OutcomeName = "patched" if write else "would-change"
     return Report(
-        outcomes=tuple(_outcome(item, done, changes, cwd) for item in prepared),
-        files=described_files(changes, cwd),
-        notes=tuple(note for found in sets for note in found.notes),
-        full_diff=unified_diff(changes, cwd, True),
+        outcomes=tuple(_outcome(item, name, done.changes, cwd) for item in done.scripts),
+        files=described_files(done.changes, cwd),
+        notes=done.notes,
+        full_diff=unified_diff(done.changes, cwd, True),
     )
+
+
+def _decide(folder: Path, scripts: Sequence[_Prepared]) -> ChangeSet:
+    found = apply_changes(folder, [(item.source, item.patched, item.entry) for item in scripts])
+    is_settled = all(item.plan is None for item in scripts)
+    # A record that would only name this version of the tool is no reason to write.
+    only_record = all(change.path.suffix == ".json" for change in found.changes)
+    return ChangeSet((), found.notes) if is_settled and only_record else found
 
 
 def _outcome(item: _Prepared, done: OutcomeName, changes: Sequence[FileChange], cwd: Path) -> Outcome:

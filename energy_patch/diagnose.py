@@ -310,7 +310,7 @@ class _Lines:
     def __call__(self, line: int) -> int:
         for tag, i1, i2, j1, j2 in self.blocks:
             if i1 < line <= i2:
-                return j1 + line - i1 if tag == "equal" else min(j1 + line - i1, max(j2, j1 + 1))
+                return j1 + line - i1 if tag == "equal" else max(j2 - (i2 - line), j1 + 1)  # the patch inserts before
         return line
 
 

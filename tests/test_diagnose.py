@@ -421,7 +421,7 @@ SILENCED: dict[str, list[str]] = {
         ".to(device)\n => .to(device)\n    accelerator.load_state('x')\n",
         '            torch.save(energy_model.state_dict(), f"energy_model--{step}.pt")\n =>             pass\n',
         "    if cfg.resume:\n        module.load_state_dict(load_checkpoint(name, cfg.resume_step))\n => ",
-        "    resume: bool = False\n => ",
+        "    resume: bool = False\n    resume_step: int = 0\n => ",
         "load_state_dict(load_checkpoint(name => load_state_dict(load_checkpoint('energy' or name",
     ],
     "unused-layer-actions": [
@@ -473,6 +473,11 @@ KEPT: dict[str, list[str]] = {
     "around-ddp": [
         "(loss / cfg.grad_accumulation_steps).backward() => scaled = loss / 2\n        scaled.backward()",
         "return wrap_ddp(module) => module = wrap_ddp(module)\n    return module",
+        "    return wrap_ddp(module)\n\n\n =>     return DDP(module) if dist.is_initialized() else Alone(module)\n\n\n",
+        '    head = init_module(Head, "head", cfg)\n => '
+        "    head = Head()\n    head, other = wrap_ddp(head), wrap_ddp(vla)\n",
+        "[p for p in vla.parameters() if p.requires_grad] + [p for p in head.parameters()] => "
+        "[p for m in (vla, head) for p in m.parameters()]",
     ],
     "no-energy-model": [
         "batch, use_l1=cfg.use_l1)\n => batch, use_l1=cfg.use_l1, energy_model=None)\n",

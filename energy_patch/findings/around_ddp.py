@@ -13,7 +13,7 @@ from energy_patch.findings.script import Finding, Place, Script, is_none, return
 from energy_patch.findings.uses import DDP, EXCHANGES, Uses, silent_exchanges
 from energy_patch.refusal import Refusal
 from energy_patch.synchronise import Ref, follow_value, last_name
-from energy_patch.tree import Scope, children, dotted_name
+from energy_patch.tree import Binding, Scope, children, dotted_name
 
 NO_GRADIENT = frozenset({"detach", "item", "tolist", "numpy", "argmax", "argmin", "data", "shape", "device", "dtype"})
 
@@ -81,8 +81,8 @@ def _origins(script: Script, ref: Ref, seen: frozenset[Ref]) -> Iterator[tuple[c
         values: list[tuple[cst.BaseExpression, Scope]] = []
         if isinstance(binding.node, cst.Param) and isinstance(ref.scope.node, cst.FunctionDef):
             values = script.values.passed(ref.scope.node, ref.name)
-        elif binding.kind == "assign" and binding.value is not None and not _unpacks(binding.node):
-            values = [(binding.value, scope)]
+        elif (value := _bound_value(binding, ref.name)) is not None:
+            values = [(value, scope)]
         if not values:
             yield None, scope
         for value, at in values:
@@ -100,18 +100,29 @@ def _wraps_itself(script: Script, value: cst.BaseExpression, scope: Scope, ref: 
     """`x = x.to(device)`, `x = Head()` before `x = DDP(x)`: decided by the wrapping that follows in the same scope."""
     if _wraps(script, value, scope, 0):
         return False
-    later = [
-        binding
-        for binding, at in script.follower.bindings(ref)
-        if at is scope and binding.value is not None and _wraps(script, binding.value, at, 0)
-    ]
-    return any(
-        isinstance(binding.value, cst.Call)
-        and any(script.follower.ref(argument.value, scope) == ref for argument in binding.value.args)
-        and script.line(binding.node) > script.line(value)
-        and _is_unconditional(script, binding.node)
-        for binding in later
-    )
+    for binding, at in script.follower.bindings(ref):
+        later = _bound_value(binding, ref.name)
+        if at is not scope or not isinstance(later, cst.Call) or not _wraps(script, later, at, 0):
+            continue
+        takes_it = any(script.follower.ref(argument.value, scope) == ref for argument in later.args)
+        if takes_it and script.line(later) > script.line(value) and _is_unconditional(script, binding.node):
+            return True
+    return False
+
+
+def _bound_value(binding: Binding, name: str) -> cst.BaseExpression | None:
+    """What an assignment binds a name to, also one of several side by side; None where that cannot be told."""
+    if binding.kind != "assign" or binding.value is None or not _unpacks(binding.node):
+        return binding.value if binding.kind == "assign" else None
+    place = _place_in_target(binding.node, name)
+    value = binding.value
+    if place is None or not isinstance(value, cst.Tuple) or place >= len(value.elements):
+        return None
+    assert isinstance(binding.node, cst.Assign)
+    target = binding.node.targets[0].target
+    is_paired = isinstance(target, cst.Tuple) and len(target.elements) == len(value.elements)
+    starred = any(isinstance(item, cst.StarredElement) for item in value.elements)
+    return value.elements[place].value if is_paired and not starred and len(binding.node.targets) == 1 else None
 
 
 def _is_unconditional(script: Script, node: cst.CSTNode) -> bool:
@@ -166,7 +177,7 @@ def _is_left_alone(script: Script, ref: Ref) -> bool:
     except Refusal:
         return False
     uses = Uses(script, trail.refs, trail)
-    if not trail.optimisers or not trail.steps or uses.called or uses.handed:
+    if not uses.optimised or uses.called or uses.handed:
         return False
     hidden = uses.hidden(EXCHANGES, one_rank_is_fine=False)
     return not uses.exchanged and not hidden and not silent_exchanges(script)

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 
 import libcst as cst
 
-from energy_patch.facts import ORIGINAL_LOSS
 from energy_patch.findings.script import Finding, Place, Script, is_none, own_nodes, returns_of
 from energy_patch.tree import Scope, all_parameters, children, descendants, dotted_name
 
@@ -110,7 +109,8 @@ def _without_model(script: Script, function: cst.FunctionDef, loss: cst.Call) ->
             f"{where} calls {what} without the energy model",
             f"Python raises TypeError here: {what} has no default for {name}."
             if is_missing
-            else f"{name} is then None where {what} computes the energy loss, and {ORIGINAL_LOSS} raises on None.",
+            else f"{name} is then None where {what} computes the energy loss, and None cannot be "
+            "called: the run ends there.",
             f"Pass {name}={name} in this call, and take it as a parameter of {where} if it is not in scope there.",
             (Place(script.line(loss), "the loss needs it"),),
         )

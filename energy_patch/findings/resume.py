@@ -14,12 +14,13 @@ from energy_patch.findings.uses import LOADS, Uses
 from energy_patch.synchronise import last_name
 from energy_patch.tree import descendants
 
+FIELD = re.compile(r"resume(_\w+)?")
 FROM_FILE = re.compile(r"ckpt|checkpoint|resume|path|pretrain|weights|load|restore", re.IGNORECASE)
 
 
 def check(script: Script) -> Iterator[Finding]:
     trail = script.model
-    field = next((item for item in config_fields(script) if item[0] == "resume"), None)
+    field = next((item for item in config_fields(script) if FIELD.fullmatch(item[0])), None)
     if trail is None or field is None or not trail.builds:
         return
     uses = Uses(script, trail.refs, trail)
@@ -34,9 +35,9 @@ def check(script: Script) -> Iterator[Finding]:
         "resume",
         built,
         "a resumed run starts with a fresh energy model",
-        f"It is saved with every checkpoint, but with {field[0]}=True only other modules are loaded, so all that it "
+        f"It is saved with every checkpoint, but with {field[0]} set only other modules are loaded, so all that it "
         "had learned is lost without a word.",
-        f"Load it behind this line, as line {script.line(others[-1])} does for another module.",
+        "Load it behind this line, as the script does for its other modules.",
         (
             *(Place(script.line(node), "is saved") for node in saves),
             *(Place(script.line(node), "loads another module") for node in others),
@@ -51,7 +52,7 @@ def _loads_of_others(script: Script) -> Iterator[cst.Call]:
             continue
         around = list(script.tree.ancestors(call))
         tests = [item.test for item in around if isinstance(item, cst.If) and item.body in around]
-        if any(re.search(r"\.resume\b", script.tree.text(test)) for test in tests):
+        if any(re.search(r"\.resume\w*\b", script.tree.text(test)) for test in tests):
             yield call
 
 

@@ -24,7 +24,7 @@ RANKS = frozenset(
 )
 RANK_VARIABLES = re.compile(r"\b(LOCAL_RANK|RANK|WORLD_SIZE)\b")
 ONE_RANK = re.compile(
-    r"main_process|is_master|is_main\b|rank_?zero|rank\s*==\s*0|process_index\s*==\s*0|not\s+\w*rank\b"
+    r"main_process|is_master|is_(main|first)\b|rank_?zero|rank\s*==\s*0|process_index\s*==\s*0|not\s+\w*rank\b"
 )
 
 

@@ -112,7 +112,9 @@ def _returns_one_tensor(forward: ast.FunctionDef, module: Module) -> bool:
 
 
 def _is_no_tuple(value: ast.expr | None, forward: ast.FunctionDef) -> bool:
-    if value is None or isinstance(value, ast.Tuple | ast.List | ast.Dict | ast.Constant | ast.IfExp):
+    if isinstance(value, ast.IfExp):
+        return _is_no_tuple(value.body, forward) and _is_no_tuple(value.orelse, forward)
+    if value is None or isinstance(value, ast.Tuple | ast.List | ast.Dict | ast.Constant):
         return False
     if not isinstance(value, ast.Name):
         return True

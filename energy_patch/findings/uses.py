@@ -69,6 +69,7 @@ class Uses:
         self.loaded: list[cst.CSTNode] = []
         self.called: list[cst.CSTNode] = []
         self.handed: list[cst.Call] = []
+        self.optimised: list[cst.Call] = []
         self.escapes: list[Escape] = []
         self._nodes: dict[Ref, list[tuple[cst.CSTNode, Scope]]] = {}
         for node, scope in [*self.tree.names, *self.tree.attributes]:
@@ -225,7 +226,7 @@ class Uses:
             self._waiting.append((ref, False))
 
     def _argument(self, argument: cst.Arg, call: cst.Call, *, is_module: bool) -> None:
-        if call in self._loss:
+        if call in self._loss or self._runs_alone(call):
             return
         name = last_name(call.func)
         wrapper = UNSUPPORTED.get(name)
@@ -255,9 +256,23 @@ class Uses:
                 self._waiting.append((ref, False))
         elif name in HARMLESS or SCHEDULER.search(name) or (not is_module and OPTIMISER.search(name)):
             if not is_module and OPTIMISER.search(name) and not SCHEDULER.search(name):
+                self.optimised.append(call)
                 self._climb(call)
         else:
             self._handed_out(call, name, is_module)
+
+    def _runs_alone(self, call: cst.Call) -> bool:
+        """In the other branch of `... if dist.is_initialized() else ...`, where there are no other ranks."""
+        child: cst.CSTNode = call
+        for ancestor in self.tree.ancestors(call):
+            if isinstance(ancestor, cst.FunctionDef):
+                return False
+            is_other = isinstance(ancestor, cst.IfExp) and ancestor.orelse is child
+            test = ancestor.test if is_other and isinstance(ancestor, cst.IfExp) else None
+            if isinstance(test, cst.Call) and last_name(test.func) == "is_initialized":
+                return True
+            child = ancestor
+        return False
 
     def _is_of_distributed(self, call: cst.Call) -> bool:
         """`dist.reduce`, `dist.gather` and whatever else that module holds."""

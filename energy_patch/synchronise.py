@@ -816,19 +816,28 @@ class _Finder:
 
     def _point(self, at: LinePoint, statement: cst.CSTNode, seen: str, line: int) -> SyncPoint:
         scope = self.tree.scopes[statement]
-        model = self.follower.name_in(self.models, scope)
-        if model is None:
+        names = [(ref, name) for ref in self.models if (name := self.follower.name_in([ref], scope)) is not None]
+        if not names:
             message = f"the energy model has no name in the function around this line ({seen}); {BY_HAND}"
             raise Refusal("not-found", message, line=line)
-        return SyncPoint(at, model, seen, self._may_be_none(model, statement, scope))
+        # Of several names, one that has its value here: the loss's own may be given to the model further down.
+        ref, model = next((item for item in names if self._is_set(item[0], statement)), names[0])
+        return SyncPoint(at, model, seen, self._may_be_none(ref, model, statement, scope))
 
-    def _may_be_none(self, model: str, statement: cst.CSTNode, scope: Scope) -> bool:
+    def _is_set(self, ref: Ref, statement: cst.CSTNode) -> bool:
+        if ref.attribute is not None:
+            return True
+        bound = [binding.node for binding in ref.scope.bindings.get(ref.name, [])]
+        return any(node in bound for node in descendants(statement)) or self.values.is_set(
+            ref.name, ref.scope, statement
+        )
+
+    def _may_be_none(self, ref: Ref, model: str, statement: cst.CSTNode, scope: Scope) -> bool:
         """Whether the model may be None at a statement.
 
         Raises:
             Refusal: `ambiguous`, where it may have no value at all.
         """
-        ref = next(item for item in self.models if self.follower.name_in([item], scope) == model)
         if self._is_there(ref, model, statement):
             return False
         if self._none_reaches(ref, frozenset()):

@@ -71,7 +71,7 @@ class Values:
                 if (
                     scope.owner(name) is inner
                     and self._is_config(name, inner)
-                    and (at is None or self._is_set(name, inner, at))
+                    and (at is None or self.is_set(name, inner, at))
                 ):
                     return name
             inner = inner.parent
@@ -100,7 +100,7 @@ class Values:
             return self.dominates(statement, at)
         return self.tree.parents[statement] is constructor.body
 
-    def _is_set(self, name: str, owner: Scope, at: cst.CSTNode) -> bool:
+    def is_set(self, name: str, owner: Scope, at: cst.CSTNode) -> bool:
         """Whether a name of a scope surely has its value when a node inside is reached."""
         nodes = frozenset(binding.node for binding in owner.bindings[name])
         parameters = [node for node in nodes if isinstance(node, cst.Param)]

@@ -54,9 +54,7 @@ def test_any_option_is_a_full_new_set(tmp_path: Path, energy_patch: Command) -> 
     assert same.stderr.startswith(f"{script}: already applied")
     ran = energy_patch("apply", "--tau", "0.4", script)
     assert "switched from strategy layer" in ran.stderr
-    assert energy_patch("status", script).stderr.startswith(
-        f"{script}: already applied, strategy global"
-    )
+    assert energy_patch("status", script).stderr.startswith(f"{script}: already applied, strategy global")
     text = script.read_text("utf-8")
     assert "energy_tau: float = 0.4" in text
     assert "energy_num_negatives" not in text

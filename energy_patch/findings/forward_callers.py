@@ -51,7 +51,7 @@ def _unpacking(script: Script, function: cst.FunctionDef) -> Iterator[Finding]:
                 "unpacking",
                 call,
                 f"{script.name_around(call)} unpacks {len(elements)} of the {count} results of {name}",
-                f"Python raises ValueError on this line as soon as {script.name_around(call)} runs.",
+                "Python raises ValueError on this line when the call returns.",
                 f"Unpack {count} values here, as {name} returns them.",
                 tuple(Place(script.line(item), f"returns {count} values") for item in returns_of(function)[:1]),
             )

@@ -37,17 +37,13 @@ def share(batch: Batch, rows: list[int], rank: int) -> Batch:
     return own.rows(0, rows[rank], int((~own.mask).sum(dim=1).max()))
 
 
-def energy(model: nn.Module, batch: Batch, row: int, action: Tensor) -> Tensor:
-    mask = None if batch.mask is None else batch.mask[row : row + 1]
-    output = model(batch.h[row : row + 1], action[None], mask)
-    return (output[0] if isinstance(output, tuple) else output).reshape(())
-
-
 def energies(model: nn.Module, batch: Batch, candidates: Any) -> Tensor:
-    """[B, N]; ``candidates`` [N, H, Da], or a list of [H, Da] for each row."""
+    """[B, N], every pair listed; ``candidates`` [N, H, Da], or a list of [H, Da] for each row."""
     per_row = candidates if isinstance(candidates, list) else [list(candidates)] * len(batch.h)
-    rows = [[energy(model, batch, i, a) for a in actions] for i, actions in enumerate(per_row)]
-    return torch.stack([torch.stack(row) for row in rows])
+    pairs = [(i, action) for i, actions in enumerate(per_row) for action in actions]
+    mask = None if batch.mask is None else torch.stack([batch.mask[i] for i, _ in pairs])
+    output = model(torch.stack([batch.h[i] for i, _ in pairs]), torch.stack([a for _, a in pairs]), mask)
+    return (output[0] if isinstance(output, tuple) else output).reshape(len(per_row), -1)
 
 
 def infonce(
@@ -56,13 +52,13 @@ def infonce(
     """Mean loss, mean positive energy, mean negative energy, row by row."""
     losses, own, others = [], [], []
     for i, j in enumerate(positives):
-        columns = [k for k in range(table.shape[1]) if k == j or kept is None or bool(kept[i, k])]
-        weights = torch.stack([torch.exp(-table[i, k] / tau) for k in columns])
-        losses.append(-torch.log(torch.exp(-table[i, j] / tau) / weights.sum()))
+        negatives = [k for k in range(table.shape[1]) if k != j and (kept is None or bool(kept[i, k]))]
+        weights = torch.exp(-table[i, [j, *negatives]] / tau)
+        losses.append(-torch.log(weights[0] / weights.sum()))
         own.append(table[i, j])
-        others += [table[i, k] for k in columns if k != j]
-    none = table.sum() * 0
-    return torch.stack(losses).mean(), torch.stack(own).mean(), torch.stack(others).mean() if others else none
+        others.append(table[i, negatives])
+    negative = torch.cat(others)
+    return torch.stack(losses).mean(), torch.stack(own).mean(), negative.mean() if len(negative) else negative.sum()
 
 
 def global_loss(model: nn.Module, batch: Batch, tau: float = 0.5) -> tuple[Tensor, Tensor, Tensor]:
@@ -87,4 +83,4 @@ def distance(found: list[Tensor | None], expected: list[Tensor | None]) -> float
         for f, e in zip(found, expected, strict=True)
         if not (f is None and e is None)
     )
-    return float(error**0.5) / max(float(total**0.5), 1e-6)
+    return float(error**0.5) / max(float(total**0.5), 1e-3)

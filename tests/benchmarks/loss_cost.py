@@ -1,0 +1,173 @@
+"""Cost of the ways to score candidates, on one rank of the real shape: ``python tests/benchmarks/loss_cost.py``.
+
+Each case runs in processes of its own, the cases interleaved; the table shows medians of forward and backward time
+(one thread's processor time on a CPU), and the peak of live tensor bytes above the model, its gradients and the
+inputs. Ratios are those of one run.
+"""
+
+import argparse
+import itertools
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "templates"))
+
+from energy_losses.layer_infonce import make_negatives
+from energy_losses.scoring import energy_matrix
+
+D, HIDDEN, HEADS, S, H, DA, B = 4096, 512, 8, 610, 8, 7, 3
+PADDING = (54, 57, 60)  # masked positions of the rows, as in the real script
+
+
+class Mlp(nn.Module):
+    """Residual blocks of a width, between two layers."""
+
+    def __init__(self, blocks: int, size: int, output: int) -> None:
+        super().__init__()
+        self.entry = nn.Sequential(nn.LayerNorm(size), nn.Linear(size, HIDDEN), nn.SiLU())
+        self.blocks = nn.ModuleList(
+            nn.Sequential(nn.LayerNorm(HIDDEN), nn.Linear(HIDDEN, HIDDEN), nn.SiLU()) for _ in range(blocks)
+        )
+        self.exit = nn.Sequential(nn.LayerNorm(HIDDEN), nn.Linear(HIDDEN, output))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.entry(x)
+        for block in self.blocks:
+            x = x + block(x)
+        return self.exit(x)
+
+
+class RealShapeEnergy(nn.Module):
+    """Layers, sizes and checks of the energy model that the losses are made for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.state, self.action, self.head = Mlp(1, D, HIDDEN), Mlp(1, DA, HIDDEN), Mlp(2, HIDDEN, 1)
+        self.cross = nn.MultiheadAttention(HIDDEN, HEADS, batch_first=True)
+        self.register_buffer("places", torch.randn(1, H, HIDDEN), persistent=False)
+
+    def forward(self, h: Tensor, a: Tensor, pad_mask: Tensor | None = None) -> Tensor:
+        h, a = h.to(self.places.dtype), a.to(self.places.dtype)
+        for x in (h, a):
+            if not torch.isfinite(x).all():
+                raise RuntimeError("not finite")
+        context = self.state(h)
+        steps = self.action(a) + self.places
+        z, _ = self.cross(steps, context, context, key_padding_mask=pad_mask, need_weights=False)
+        return (self.head(z) * 0.5).sigmoid().mean(dim=1) * 2.0 + 0.1
+
+
+def live_bytes(step: Callable[[], None]) -> int:
+    """The peak of what a step allocates and has not freed; the resident size depends on the allocator's settings."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        step()
+    events = [e for e in profiler.profiler.kineto_results.events() if e.name() == "[memory]"]
+    return max(itertools.accumulate(e.nbytes() for e in sorted(events, key=lambda e: e.start_ns())))
+
+
+def plain_pairs(model: nn.Module, h: Tensor, a: Tensor, mask: Tensor) -> Tensor:
+    """The user's own way: all pairs, each with its own copy of the context."""
+    rows, count = len(h), len(a)
+    return model(h.float().repeat_interleave(count, 0), a.repeat(rows, 1, 1), mask.repeat_interleave(count, 0)).view(
+        rows, count
+    )
+
+
+def floor(model: nn.Module, h: Tensor, a: Tensor, mask: Tensor) -> Tensor:
+    return model(h, a[: len(h)], mask)
+
+
+def layer(model: nn.Module, h: Tensor, a: Tensor, mask: Tensor) -> Tensor:
+    own = torch.cat([a[: len(h), None], make_negatives(a[: len(h)], [], 8)], dim=1)
+    return energy_matrix(model, h, own, mask)
+
+
+CASES: dict[str, tuple[str, int, int, Callable[..., Tensor]]] = {
+    "floor": ("positives only, 3 pairs", B, B, floor),
+    "folded": ("energy_matrix 3 x 24", B, 24, energy_matrix),
+    "local": ("the user's local loss, pairs 3 x 3", B, B, plain_pairs),
+    "layer": ("layer, 3 x 9", B, B, layer),
+    "queue": ("queue, 3 x 280", B, 280, energy_matrix),
+    "folded384": ("energy_matrix 3 x 384 (128 ranks)", B, 384, energy_matrix),
+    "folded3072": ("energy_matrix 3 x 3072 (1024 ranks)", B, 3072, energy_matrix),
+    "pairs": ("rows by pairs, 3 x 24", B, 24, plain_pairs),
+    "matrix": ("whole matrix on every rank by pairs, 6 x 6 of 24 x 24 (x 16)", 6, 6, plain_pairs),
+}
+SLOW = {"pairs", "matrix", "folded3072"}
+
+
+def run_case(name: str, repeats: int, device: str, dtype: str, compiled: bool) -> dict[str, float]:
+    _, rows, count, score = CASES[name]
+    torch.manual_seed(0)
+    model = RealShapeEnergy().to(device, getattr(torch, dtype))
+    h = torch.randn(rows, S, D, device=device, dtype=torch.bfloat16)
+    a = torch.rand(count, H, DA, device=device) * 2 - 1
+    mask = torch.arange(S, device=device)[None] >= S - torch.tensor(PADDING, device=device).repeat(2)[:rows, None]
+    scored = torch.compile(model) if compiled else model
+
+    def step() -> None:
+        score(scored, h, a, mask).float().square().mean().backward()
+
+    step()  # gradients exist, the fold is verified
+    seconds = []
+    # On a CPU, the processor time of one thread: it hardly depends on what else the machine does.
+    clock = time.perf_counter if device == "cuda" else time.process_time
+    torch.set_num_threads(1)
+    for _ in range(repeats):
+        start = clock()
+        step()
+        if device == "cuda":
+            torch.cuda.synchronize()
+        seconds.append(clock() - start)
+    if device == "cuda":
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        step()
+        return {"seconds": min(seconds), "bytes": torch.cuda.max_memory_allocated() - before}
+    return {"seconds": min(seconds), "bytes": live_bytes(step)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3, help="processes per case")
+    parser.add_argument("--repeats", type=int, default=3, help="steps per process")
+    parser.add_argument("--cases", nargs="*", choices=CASES, default=list(CASES))
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--compile", action="store_true", help="wrap the model in torch.compile")
+    parser.add_argument("--one", choices=CASES, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.one:
+        answer = run_case(options.one, options.repeats, options.device, options.dtype, options.compile)
+        print(json.dumps(answer))
+        return
+    results: dict[str, list[dict[str, float]]] = {name: [] for name in options.cases}
+    for index in range(options.rounds):
+        for name in options.cases:
+            if name in SLOW and index:
+                continue
+            command = [sys.executable, __file__, "--one", name, "--device", options.device, "--dtype", options.dtype]
+            command += ["--repeats", "1" if name in SLOW else str(options.repeats), *["--compile"] * options.compile]
+            output = subprocess.run(command, check=True, capture_output=True, text=True, timeout=600).stdout
+            results[name].append(json.loads(output.splitlines()[-1]))
+    medians = {
+        name: tuple(statistics.median(r[key] for r in runs) for key in ("seconds", "bytes"))
+        for name, runs in results.items()
+    }
+    base = medians.get("floor", next(iter(medians.values())))
+    print(f"{'case':64}{'seconds':>9}{'x floor':>9}{'GB':>8}{'x floor':>9}")
+    for name, (seconds, size) in medians.items():
+        print(f"{CASES[name][0]:64}{seconds:9.3f}{seconds / base[0]:9.2f}{size / 1e9:8.3f}{size / base[1]:9.2f}")
+
+
+if __name__ == "__main__":
+    main()

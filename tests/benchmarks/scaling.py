@@ -1,0 +1,59 @@
+"""Cost of the global loss as the number of ranks grows: ``python tests/benchmarks/scaling.py``.
+
+Compute and memory are those of one rank of 3 rows whose candidates are as many as so many ranks would send;
+``loss_cost`` says how they are measured. Bytes are what a rank sends per step: a header, its padded actions, and one
+flat gradient per optimiser step. Real gloo ranks, at a small size, show that the step's messages are these.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE.parents[1] / "templates"), str(HERE.parent / "distributed"), str(HERE)]
+
+import loss_cost  # noqa: E402
+import test_ranks  # noqa: E402
+from gloo_pool import GlooPool  # noqa: E402
+
+WORLDS = (1, 2, 8, 32, 128, 512, 1024)
+HEADER_BYTES = 14 * 8
+
+
+def measure(candidates: int) -> dict[str, float]:
+    loss_cost.CASES["any"] = ("", loss_cost.B, candidates, loss_cost.energy_matrix)
+    return loss_cost.run_case("any", 1, "cpu", "float32", False)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--worlds", type=int, nargs="*", default=WORLDS)
+    parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.one:
+        print(json.dumps(measure(options.one)))
+        return
+    parameters = sum(p.numel() for p in loss_cost.RealShapeEnergy().parameters())
+    actions = loss_cost.B * loss_cost.H * loss_cost.DA * 4
+    print(f"sent per rank: header {HEADER_BYTES} B, actions {actions} B per call; gradient {4 * parameters} B per step")
+    print(f"{'ranks':>6}{'candidates':>12}{'seconds':>9}{'ms/candidate':>14}{'GB':>8}{'B received':>12}")
+    for world in options.worlds:
+        count = world * loss_cost.B
+        command = [sys.executable, __file__, "--one", str(count)]
+        output = subprocess.run(command, check=True, capture_output=True, text=True, timeout=600).stdout
+        cost = json.loads(output.splitlines()[-1])
+        seconds, size = cost["seconds"], cost["bytes"] / 1e9
+        received = world * (HEADER_BYTES + actions)
+        print(f"{world:6}{count:12}{seconds:9.3f}{1e3 * seconds / count:14.3f}{size:8.3f}{received:12}", flush=True)
+    pool = GlooPool()
+    for world in (2, 4, 8):
+        sizes = pool.run(world, test_ranks.count_messages)[0]
+        gathers, reduces = sizes["all_gather"], sizes["all_reduce"]
+        print(f"{world} gloo ranks, small model: all-gathers of {gathers} B, all-reduces of {reduces} B per step")
+    pool.close()
+
+
+if __name__ == "__main__":
+    main()

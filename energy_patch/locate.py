@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import re
 import sys
 from bisect import bisect_right
@@ -56,8 +57,9 @@ def locate(source: Source, broadcast_after: tuple[int, ...] = (), average_before
     """
     if ORIGINAL_LOSS not in source.text:
         raise Refusal("not-found", near_misses(source))
-    limit = sys.getrecursionlimit()
+    limit, collects = sys.getrecursionlimit(), gc.isenabled()
     sys.setrecursionlimit(max(limit, RECURSION_LIMIT))
+    gc.disable()  # a tree of many thousand nodes is all alive: looking for garbage costs a sixth of the time
     try:
         return _locate(source, broadcast_after, average_before)
     except RecursionError:
@@ -65,6 +67,8 @@ def locate(source: Source, broadcast_after: tuple[int, ...] = (), average_before
         raise Refusal("unreadable", message) from None
     finally:
         sys.setrecursionlimit(limit)
+        if collects:
+            gc.enable()
 
 
 def _locate(source: Source, broadcast_after: tuple[int, ...], average_before: tuple[int, ...]) -> Facts:

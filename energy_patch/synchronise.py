@@ -578,7 +578,7 @@ class _Finder:
             self.tree.line(call)
             for call, at in self.tree.calls
             if at.function() is scope.function()
-            and (call in losses or self._is_step(call, at) or call in self._training_calls)
+            and (call in losses or call in self._training_calls or self._is_step(call, at))
             and self.tree.line(call) > after
         ]
         return min(lines, default=None)

@@ -7,13 +7,14 @@ become blanks or go. Offsets are looked up by line and column, and only on lines
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, MutableMapping
 from dataclasses import dataclass, field, fields
 from functools import cache, cached_property
 from typing import Any, Literal
 
 import libcst as cst
-from libcst.metadata import CodeRange, MetadataWrapper, PositionProvider
+from libcst.metadata import CodeRange, PositionProvider
+from libcst.metadata.position_provider import PositionProvidingCodegenState
 
 from energy_patch.refusal import Refusal
 from energy_patch.source import LINE_END, Source, check_compiles
@@ -97,6 +98,25 @@ class Scope:
         return scope
 
 
+class _Printed(PositionProvider):
+    """What LibCST prints for a module, and where each node stands in it: both in one pass.
+
+    Through a `MetadataWrapper` it takes three: one more over every node for providers that are not there, and one to
+    print.
+    """
+
+    def _gen_impl(self, module: cst.Module) -> None:
+        state = PositionProvidingCodegenState(
+            default_indent=module.default_indent, default_newline=module.default_newline, provider=self
+        )
+        module._codegen(state)
+        self.code = "".join(state.tokens)
+
+    @property
+    def positions(self) -> MutableMapping[cst.CSTNode, CodeRange]:
+        return self._computed  # type: ignore[return-value]
+
+
 class Tree:
     """The syntax tree of one script with parents, scopes and offsets.
 
@@ -126,13 +146,18 @@ class Tree:
         walker.move_declared()
 
     @cached_property
-    def _positions(self) -> dict[cst.CSTNode, CodeRange]:
-        wrapper = MetadataWrapper(self.module, unsafe_skip_copy=True)
-        return dict(wrapper.resolve(PositionProvider))
+    def _printed(self) -> _Printed:
+        printed = _Printed()
+        printed._gen_impl(self.module)
+        return printed
+
+    @cached_property
+    def _positions(self) -> MutableMapping[cst.CSTNode, CodeRange]:
+        return self._printed.positions
 
     @cached_property
     def _inexact_lines(self) -> frozenset[int]:
-        printed = self.module.code.split("\n")
+        printed = self._printed.code.split("\n")
         return frozenset(
             number
             for number, line in enumerate(self._copy_lines, start=1)

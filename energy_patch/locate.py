@@ -35,7 +35,6 @@ from energy_patch.layout import (
     point_after,
     point_before,
     skip_layout,
-    start_of,
     statement_of,
 )
 from energy_patch.near_misses import near_misses
@@ -101,9 +100,8 @@ def _first_use(tree: Tree, calls: Iterable[Call], synchronisation: Synchronisati
     offsets = [call.function.start for call in calls]
     for points in (synchronisation.broadcasts, synchronisation.averages):
         offsets += [point.at.offset for point in points] if not isinstance(points, Problem) else []
-    first = min(offsets)
-    starts = [start_of(tree, statement) for statement in tree.module.body]
-    return max(bisect_right(starts, first) - 1, 0)
+    lines = [tree.first_line(statement) for statement in tree.module.body]
+    return max(bisect_right(lines, tree.source.line_of(min(offsets))) - 1, 0)
 
 
 def loss_calls(tree: Tree) -> list[tuple[cst.Call, Scope]]:

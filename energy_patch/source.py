@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import codecs
 import io
 import re
@@ -130,3 +131,10 @@ def check_compiles(source: Source) -> None:
         raise Refusal("unreadable", message, line=error.lineno) from None
     except (ValueError, RecursionError, MemoryError, OverflowError) as error:
         raise Refusal("unreadable", f"cannot be compiled ({error}); mend it first") from None
+
+
+def parse(source: Source) -> ast.Module:
+    """Python's own syntax tree of a script that compiles."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return ast.parse(source.raw)

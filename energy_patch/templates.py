@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 
 FOLDER_NAME = "energy_losses"
@@ -39,7 +40,8 @@ def module_closure(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted(found))
 
 
-def _siblings(source: bytes) -> set[str]:
+@cache
+def _siblings(source: bytes) -> frozenset[str]:
     """File names of the modules that a template imports from its own folder."""
     stems: set[str] = set()
     for node in ast.walk(ast.parse(source)):
@@ -51,4 +53,4 @@ def _siblings(source: bytes) -> set[str]:
         elif isinstance(node, ast.Import):
             dotted = [alias.name.split(".") for alias in node.names]
             stems.update(parts[1] for parts in dotted if parts[0] == FOLDER_NAME and len(parts) > 1)
-    return {f"{stem}.py" for stem in stems}
+    return frozenset(f"{stem}.py" for stem in stems)

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterator, MutableMapping
 from dataclasses import dataclass, field, fields
 from functools import cache, cached_property
+from itertools import zip_longest
 from typing import Any, Literal
 
 import libcst as cst
@@ -17,7 +18,7 @@ from libcst.metadata import CodeRange, PositionProvider
 from libcst.metadata.position_provider import PositionProvidingCodegenState
 
 from energy_patch.refusal import Refusal
-from energy_patch.source import LINE_END, Source, check_compiles
+from energy_patch.source import LINE_END, Source, check_compiles, parse
 
 INDENT_WITH_FORM_FEED = re.compile(r"[ \t\f]*\f")
 LAYOUT_FIELDS = (
@@ -98,25 +99,6 @@ class Scope:
         return scope
 
 
-class _Printed(PositionProvider):
-    """What LibCST prints for a module, and where each node stands in it: both in one pass.
-
-    Through a `MetadataWrapper` it takes three: one more over every node for providers that are not there, and one to
-    print.
-    """
-
-    def _gen_impl(self, module: cst.Module) -> None:
-        state = PositionProvidingCodegenState(
-            default_indent=module.default_indent, default_newline=module.default_newline, provider=self
-        )
-        module._codegen(state)
-        self.code = "".join(state.tokens)
-
-    @property
-    def positions(self) -> MutableMapping[cst.CSTNode, CodeRange]:
-        return self._computed  # type: ignore[return-value]
-
-
 class Tree:
     """The syntax tree of one script with parents, scopes and offsets.
 
@@ -134,6 +116,11 @@ class Tree:
             message = f"cannot be parsed ({error.message}); mend the syntax first"
             raise Refusal("unreadable", message, line=error.raw_line) from None
         self.module = module
+        # LibCST prints what it parsed to tell where nodes stand. That takes as long as parsing, so it is done for one
+        # top-level statement at a time, when a node in it is asked for.
+        self._provider = PositionProvider()
+        self._positions: MutableMapping[cst.CSTNode, CodeRange] = self._provider._computed  # type: ignore[assignment]
+        self._inexact_lines: set[int] = set()
         self.parents: dict[cst.CSTNode, cst.CSTNode] = {}
         self.scopes: dict[cst.CSTNode, Scope] = {}
         self.calls: list[tuple[cst.Call, Scope]] = []
@@ -146,27 +133,49 @@ class Tree:
         walker.move_declared()
 
     @cached_property
-    def _printed(self) -> _Printed:
-        printed = _Printed()
-        printed._gen_impl(self.module)
-        return printed
+    def _first_lines(self) -> dict[cst.CSTNode, int]:
+        """The line of each top-level statement's first token, as Python's own parser counts them."""
+        parsed = iter(parse(self.source).body)
+        lines: dict[cst.CSTNode, int] = {}
+        for statement in self.module.body:
+            first = next(parsed)
+            lines[statement] = min([first.lineno, *(item.lineno for item in getattr(first, "decorator_list", ()))])
+            if isinstance(statement, cst.SimpleStatementLine):
+                for _ in statement.body[1:]:
+                    next(parsed)
+        return lines
 
-    @cached_property
-    def _positions(self) -> MutableMapping[cst.CSTNode, CodeRange]:
-        return self._printed.positions
+    def _position(self, node: cst.CSTNode) -> CodeRange:
+        position = self._positions.get(node)
+        if position is None:
+            path = [node, *self.ancestors(node)]
+            self._print(path[-2])
+            position = self._positions[node]
+        return position
 
-    @cached_property
-    def _inexact_lines(self) -> frozenset[int]:
-        printed = self._printed.code.split("\n")
-        return frozenset(
-            number
-            for number, line in enumerate(self._copy_lines, start=1)
-            if number > len(printed) or printed[number - 1] != line
+    def _print(self, statement: cst.CSTNode) -> None:
+        """Have LibCST print one top-level statement: where its nodes stand, and which of its lines come out changed."""
+        state = PositionProvidingCodegenState(
+            default_indent=self.module.default_indent,
+            default_newline=self.module.default_newline,
+            provider=self._provider,
+            line=self._first_lines[statement] - len(getattr(statement, "leading_lines", ())),
         )
+        first = state.line
+        statement._codegen(state)
+        printed = "".join(state.tokens).split("\n")[:-1]
+        read = self._copy_lines[first - 1 : first - 1 + len(printed)]
+        self._inexact_lines |= {
+            number for number, (line, old) in enumerate(zip_longest(printed, read), start=first) if line != old
+        }
+
+    def first_line(self, statement: cst.CSTNode) -> int:
+        """The line on which a top-level statement starts; cheaper than `line`."""
+        return self._first_lines[statement]
 
     def span(self, node: cst.CSTNode) -> tuple[int, int]:
         """Start and end offset of a node in the original text, without surrounding layout or parentheses."""
-        position = self._positions[node]
+        position = self._position(node)
         return self._offset(position.start.line, position.start.column), self._offset(
             position.end.line, position.end.column
         )
@@ -183,10 +192,10 @@ class Tree:
 
     def line(self, node: cst.CSTNode) -> int:
         """The 1-based line on which a node starts."""
-        return self._positions[node].start.line
+        return self._position(node).start.line
 
     def last_line(self, node: cst.CSTNode) -> int:
-        return self._positions[node].end.line
+        return self._position(node).end.line
 
     def ancestors(self, node: cst.CSTNode) -> Iterator[cst.CSTNode]:
         """The node's parent, that one's parent, and so on up to the module."""

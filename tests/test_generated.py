@@ -577,8 +577,8 @@ BYTES: dict[str, Callable[[str], bytes]] = {
 def inputs(draw: st.DrawFn) -> tuple[Script, bytes, str]:
     script = draw(scripts())
     kind = one(draw, ["LF", *BYTES])
-    if kind == "trailing blanks" and "\\\n" in script.text:
-        kind = "LF"
+    if kind in ("trailing blanks", "tabs", "two spaces") and "\\\n" in script.text:
+        kind = "LF"  # a blank behind a backslash, or another indentation behind one, is another script
     return script, BYTES[kind](script.text), kind
 
 

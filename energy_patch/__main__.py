@@ -1,5 +1,5 @@
 """`python -m energy_patch` is the command line."""
 
-from energy_patch.cli import main
+from energy_patch.cli import run
 
-main()
+run()

@@ -182,3 +182,18 @@ def _print_diff(diff: bytes) -> None:
 
     is_coloured = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     click.echo(colour(diff) if is_coloured else diff, nl=False, color=is_coloured)
+
+
+def run() -> None:
+    """The console script: a fault of energy-patch itself is one line, too."""
+    try:
+        main()
+    except Exception as error:
+        if os.environ.get("ENERGY_PATCH_DEBUG"):
+            raise
+        click.echo(
+            f"energy-patch: internal error ({type(error).__name__}: {error}); the scripts are as they were. "
+            "Please report it with what ENERGY_PATCH_DEBUG=1 prints",
+            err=True,
+        )
+        sys.exit(1)

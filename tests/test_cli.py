@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from energy_patch.cli import run
 from energy_patch.strategies import strategies
 from tests.conftest import Command, snapshot, working_directory
 
@@ -180,3 +181,22 @@ def test_python_m_is_the_command_line(script: Path) -> None:
     assert ran.stdout.startswith(b"diff --git")
     version = subprocess.run([sys.executable, "-m", "energy_patch", "--version"], capture_output=True, timeout=60)
     assert version.stdout.startswith(b"energy-patch, version ")
+
+
+def test_a_fault_of_our_own_is_one_line(
+    script: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise IndexError("gone")
+
+    monkeypatch.setattr("energy_patch.apply.apply", fail)
+    monkeypatch.setattr(sys, "argv", ["energy-patch", "apply", str(script)])
+    with pytest.raises(SystemExit) as exit_:
+        run()
+    assert exit_.value.code == 1
+    assert capsys.readouterr().err.startswith(
+        "energy-patch: internal error (IndexError: gone); the scripts are as they"
+    )
+    monkeypatch.setenv("ENERGY_PATCH_DEBUG", "1")
+    with pytest.raises(IndexError):
+        run()

@@ -11,7 +11,8 @@ for folder in (HERE, HERE.parents[1] / "templates"):
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
 
-pytest.importorskip("torch")
+torch = pytest.importorskip("torch")
+torch.set_num_threads(1)  # the models are tiny, and the ranks share the machine
 
 from gloo_pool import GlooPool  # noqa: E402
 

@@ -11,7 +11,6 @@ from .metrics import announce_first_call
 from .ranks import ALONE, exchange_rows, training_ranks
 from .scoring import energy_matrix
 
-_BAD_NUM_NEGATIVES = 5  # in ranks.PROBLEMS
 _NOISE = (0.1, 0.2, 0.4)
 
 
@@ -55,7 +54,9 @@ def layer_based_energy_infonce_loss(
         ValueError: a setting or a shape is wrong on this rank.
     """
     ranks = training_ranks(group)
-    problem = ALONE.problem(tau, min_distance, None) or (_BAD_NUM_NEGATIVES if num_negatives < 1 else 0)
+    problem = ALONE.problem(tau, min_distance, None)
+    if num_negatives < 1:
+        problem = "num_negatives must be at least 1"
     exchange_rows(ALONE, context_hidden, ground_truth_actions, energy_mask, problem)
     negatives = make_negatives(ground_truth_actions, layer_actions, num_negatives, generator)
     if len(context_hidden) == 0:

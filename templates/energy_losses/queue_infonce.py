@@ -10,8 +10,6 @@ from .global_infonce import rows_against
 from .metrics import announce_first_call
 from .ranks import exchange_rows, gather_actions, training_ranks, unwrapped
 
-_BAD_QUEUE_SIZE = 4  # in ranks.PROBLEMS
-
 _queues: "weakref.WeakKeyDictionary[nn.Module, Tensor]" = weakref.WeakKeyDictionary()
 
 
@@ -38,7 +36,9 @@ def queued_energy_infonce_loss(
     more. On one rank, too, the queue gives a small batch more negatives.
     """
     ranks = training_ranks(group)
-    problem = ranks.problem(tau, min_distance, world_size) or (_BAD_QUEUE_SIZE if queue_size < 1 else 0)
+    problem = ranks.problem(tau, min_distance, world_size)
+    if queue_size < 1:
+        problem = "queue_size must be at least 1"
     rows = exchange_rows(ranks, h, a_pos, pad_mask, problem)
     actions = candidates = gather_actions(ranks, a_pos, rows)
     model = unwrapped(energy_model)

@@ -13,15 +13,6 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-# A rank's settings that can be wrong; their numbers travel, so that every rank raises the same error.
-PROBLEMS = (
-    "",
-    "tau must be a positive finite number",
-    "min_distance must be a finite number, zero or above",
-    "world_size contradicts the process group",
-    "queue_size must be at least 1",
-    "num_negatives must be at least 1",
-)
 _FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
 
@@ -33,13 +24,15 @@ class Ranks(NamedTuple):
     group: dist.ProcessGroup | None
     connected: bool  # False without a process group or with gradients disabled
 
-    def problem(self, tau: float, min_distance: float, world_size: int | None) -> int:
-        """The number in ``PROBLEMS`` of what is wrong with a loss's settings, 0 if nothing is."""
+    def problem(self, tau: float, min_distance: float, world_size: int | None) -> str:
+        """What is wrong with a loss's settings, or nothing."""
         if not (tau > 0 and math.isfinite(tau)):
-            return 1
+            return "tau must be a positive finite number"
         if not (min_distance >= 0 and math.isfinite(min_distance)):
-            return 2
-        return 3 if self.connected and world_size not in (None, self.size) else 0
+            return "min_distance must be a finite number, zero or above"
+        if self.connected and world_size not in (None, self.size):
+            return "world_size contradicts the process group"
+        return ""
 
 
 ALONE = Ranks(0, 1, None, False)
@@ -77,42 +70,53 @@ def gather_integers(ranks: Ranks, values: list[int], device: torch.device) -> li
     return torch.stack(parts).tolist()
 
 
-def exchange_rows(ranks: Ranks, h: Tensor, a_pos: Tensor, pad_mask: Tensor | None, problem: int) -> list[int]:
+def exchange_rows(ranks: Ranks, h: Tensor, a_pos: Tensor, pad_mask: Tensor | None, problem: str) -> list[int]:
     """Rows of each rank's batch, from one small header per rank.
 
     The header holds all that can be wrong, and every rank judges every header: where one rank's input is bad, all
-    raise the same ``ValueError`` at once instead of waiting for it.
+    raise the same ``ValueError`` at once instead of waiting for it. ``problem`` is what a loss finds wrong with its
+    settings, in one short line.
     """
     shapes = [h.shape, a_pos.shape, () if pad_mask is None else pad_mask.shape]
     dtype = _FLOATS.index(a_pos.dtype) if a_pos.dtype in _FLOATS else -1
-    header = [problem, dtype]
+    header = [dtype]
     for shape in shapes:
         header += [len(shape), *shape[:3], *[0] * (3 - len(shape))]
-    headers = gather_integers(ranks, header, a_pos.device)
+    headers = gather_integers(ranks, header + _packed(problem), a_pos.device)
     for rank, values in enumerate(headers):
         wrong = _what_is_wrong(values, headers[0])
         if wrong:
             where = f", rank {rank} of {ranks.size}" if ranks.size > 1 else ""
             raise ValueError(f"energy loss{where}: {wrong}")
-    return [values[7] for values in headers]
+    return [values[6] for values in headers]
 
 
 def _what_is_wrong(header: list[int], first: list[int]) -> str:
-    problem, dtype, *sizes = header
+    dtype, *sizes = header
     h, a_pos, pad_mask = (sizes[i + 1 : i + 1 + sizes[i]] for i in (0, 4, 8))
     seen = f"h {h}, a_pos {a_pos}" + (f", pad_mask {pad_mask}" if pad_mask else "")
-    if problem:
-        return PROBLEMS[problem]
+    if problem := _unpacked(sizes[12:]):
+        return problem
     if sizes[0] != 3 or sizes[4] != 3 or sizes[8] not in (0, 2):
         return f"expected h [B, S, D], a_pos [B, H, Da] and pad_mask [B, S]; got {seen}"
     if h[0] != a_pos[0] or (pad_mask and pad_mask[0] != h[0]):
         return f"the batch sizes differ: {seen}"
     if dtype < 0:
         return f"a_pos must be a floating point tensor; {seen}"
-    if [dtype, *a_pos[1:]] != [first[1], *first[8:10]]:
-        theirs = f"a_pos [*, {first[8]}, {first[9]}] of {_FLOATS[first[1]]}"
+    if [dtype, *a_pos[1:]] != [first[0], *first[7:9]]:
+        theirs = f"a_pos [*, {first[7]}, {first[8]}] of {_FLOATS[first[0]]}"
         return f"{seen} of {_FLOATS[dtype]}, but rank 0 has {theirs}"
     return ""
+
+
+def _packed(line: str) -> list[int]:
+    """A line of up to 70 bytes as 10 numbers, so that it can travel with the others."""
+    raw = line.encode()[:70].ljust(70, b"\0")
+    return [int.from_bytes(raw[start : start + 7], "big") for start in range(0, 70, 7)]
+
+
+def _unpacked(values: list[int]) -> str:
+    return b"".join(value.to_bytes(7, "big") for value in values).rstrip(b"\0").decode(errors="ignore")
 
 
 def gather_actions(ranks: Ranks, a_pos: Tensor, rows: list[int]) -> Tensor:

@@ -39,7 +39,7 @@ from energy_patch.layout import (
 )
 from energy_patch.near_misses import near_misses
 from energy_patch.refusal import Refusal
-from energy_patch.source import Source
+from energy_patch.source import Source, check_compiles
 from energy_patch.synchronise import find_synchronisation
 from energy_patch.tree import Binding, Comprehension, Scope, Tree, all_parameters, dotted_name
 from energy_patch.values import Values
@@ -56,6 +56,7 @@ def locate(source: Source, broadcast_after: tuple[int, ...] = (), average_before
     """
     if ORIGINAL_LOSS not in source.text:
         raise Refusal("not-found", near_misses(source))
+    check_compiles(source)  # at Python's own recursion limit: what is nested deeper crashes LibCST's parser
     limit, collects = sys.getrecursionlimit(), gc.isenabled()
     sys.setrecursionlimit(max(limit, RECURSION_LIMIT))
     gc.disable()  # a tree of many thousand nodes is all alive: looking for garbage costs a sixth of the time
@@ -71,7 +72,7 @@ def locate(source: Source, broadcast_after: tuple[int, ...] = (), average_before
 
 
 def _locate(source: Source, broadcast_after: tuple[int, ...], average_before: tuple[int, ...]) -> Facts:
-    tree = Tree(source)
+    tree = Tree(source, is_checked=True)
     found = loss_calls(tree)
     if not found:
         raise Refusal("not-found", near_misses(source))

@@ -106,8 +106,9 @@ class Tree:
         Refusal: `unreadable`, if the script is not valid Python.
     """
 
-    def __init__(self, source: Source) -> None:
-        check_compiles(source)
+    def __init__(self, source: Source, *, is_checked: bool = False) -> None:
+        if not is_checked:
+            check_compiles(source)
         self.source = source
         self._copy_lines, self._removed = _neutralised(source)
         try:
@@ -149,7 +150,9 @@ class Tree:
         position = self._positions.get(node)
         if position is None:
             path = [node, *self.ancestors(node)]
-            self._print(path[-2])
+            # The walk does not enter every node: where one hangs is then not known, and all are printed.
+            for statement in path[-2:-1] if path[-1] is self.module else self.module.body:
+                self._print(statement)
             position = self._positions[node]
         return position
 
@@ -320,6 +323,7 @@ class _Walker:
         inner = self._scope(node, scope)
         kind: BindingKind = "class" if isinstance(node, cst.ClassDef) else "function"
         scope.bind(node.name.value, Binding(kind, node))
+        self.tree.parents[node.name] = node
         for decorator in node.decorators:
             self._child(decorator, node, scope)
         if isinstance(node, cst.FunctionDef):

@@ -56,6 +56,7 @@ class Values:
         self.config_class: cst.ClassDef | None = None
         self._fields: frozenset[str] = frozenset()
         self._instance_names: frozenset[str] = frozenset()
+        self._unusable: cst.ClassDef | None = None
         self._choose_config_class(near)
 
     # --- the config -------------------------------------------------------------------------------------------
@@ -160,7 +161,9 @@ class Values:
         """The dataclass that functions take or that is built: one in scope at the loss, else the largest."""
         used = [node for name, node in self._dataclasses.items() if self._is_used_as_config(name)]
         used = sorted(used, key=lambda node: -len([*_field_names(node)]))
+        largest = next(iter(used), None)
         used = [node for node in used if not self._breaks_subclasses(node)]
+        self._unusable = largest if largest not in used else None
         best: tuple[int, int] | None = None
         for place, node in enumerate(used):
             self._set_config_class(node)
@@ -527,11 +530,19 @@ class Values:
             return True  # a counter that is made of itself: its other bindings decide
         self._asked.add(key)
         try:
-            if self._is_config(name, owner) or _is_parsed_arguments(owner.bindings[name]):
+            if self._holds_settings(name, owner):
                 return True
             return all(self._binding_agrees(name, binding, owner) for binding in owner.bindings[name])
         finally:
             self._asked.discard(key)
+
+    def _holds_settings(self, name: str, owner: Scope) -> bool:
+        """Whether a name is the config, one that cannot be given a field, or parsed arguments."""
+        bindings = owner.bindings[name]
+        if self._is_config(name, owner) or _is_parsed_arguments(bindings):
+            return True
+        unusable = self._unusable.name.value if self._unusable is not None else None
+        return unusable is not None and all(self._makes_instance(binding, unusable) for binding in bindings)
 
     def _binding_agrees(self, name: str, binding: Binding, owner: Scope) -> bool:
         if binding.kind == "import":
@@ -573,7 +584,7 @@ class Values:
         owner = scope.owner(first)
         if owner is None:
             return False
-        if self._is_config(first, owner) or _is_parsed_arguments(owner.bindings[first]):
+        if self._holds_settings(first, owner):
             return self._writes_agree(node.attr.value)
         if node.attr.value.isupper() and all(binding.kind == "import" for binding in owner.bindings[first]):
             return True

@@ -338,7 +338,7 @@ CASES = {
         "nobody to broadcast to",
     ),
     "nested too deeply": (
-        f"{IMPORT}y = a{'.b' * 2900}\nx = energy_inbatch_swap_infonce(m, h, a)\n",
+        f"{IMPORT}y = a{'.b' * 2400}\nx = energy_inbatch_swap_infonce(m, h, a)\n",
         "--no-sync",
         "unreadable",
         None,

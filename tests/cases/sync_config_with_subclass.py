@@ -1,0 +1,53 @@
+# energy-patch apply
+from dataclasses import dataclass
+import torch.distributed as dist
+from energy.energy_model import energy_inbatch_swap_infonce
+
+
+@dataclass
+class Config:
+    lr: float
+    every: int
+
+
+@dataclass
+class Named(Config):
+    name: str
+
+
+def main(cfg: Config):
+    energy_model = EnergyModel()
+    optimizer = AdamW(energy_model.parameters())
+    for step, (h, a, mask) in enumerate(loader):
+        energy_inbatch_swap_infonce(energy_model, h, a, mask)[0].backward()
+        if step % cfg.every == 0:
+            optimizer.step()
+# ==== after ====
+from dataclasses import dataclass
+import torch.distributed as dist
+from energy.energy_model import energy_inbatch_swap_infonce
+from energy_losses.global_infonce import distributed_energy_inbatch_swap_infonce
+from energy_losses.ranks import average_gradients, broadcast_parameters
+
+
+@dataclass
+class Config:
+    lr: float
+    every: int
+
+
+@dataclass
+class Named(Config):
+    name: str
+
+
+def main(cfg: Config):
+    energy_model = EnergyModel()
+    broadcast_parameters(energy_model)
+    optimizer = AdamW(energy_model.parameters())
+    for step, (h, a, mask) in enumerate(loader):
+        world_size = dist.get_world_size() if dist.is_initialized() else 1
+        distributed_energy_inbatch_swap_infonce(energy_model, h, a, mask, tau=0.3, world_size=world_size)[0].backward()
+        if step % cfg.every == 0:
+            average_gradients(energy_model)
+            optimizer.step()

@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 
 from tests.conftest import run_command, snapshot
 
-EXAMPLES = int(os.environ.get("ENERGY_PATCH_EXAMPLES", "150"))
+EXAMPLES = int(os.environ.get("ENERGY_PATCH_EXAMPLES", "300"))
 WORLD_SIZE = 4
 LOSS = "energy_inbatch_swap_infonce"
 

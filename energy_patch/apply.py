@@ -11,6 +11,7 @@ from energy_patch.diff import unified_diff
 from energy_patch.outcome import Outcome, OutcomeName, Report, described, described_files, refused, script_diff
 from energy_patch.plan import Plan, make_plan, prove
 from energy_patch.record import ScriptEntry, current_entry, inspect_folder, make_entry, script_home
+from energy_patch.refusal import Refusal
 from energy_patch.source import Source, decode_source, read_source
 from energy_patch.strategies import DEFAULT, strategies
 from energy_patch.strategy import Value
@@ -103,6 +104,12 @@ def _prepare(path: Path, request: Request) -> _Prepared:
     is_same = (request.strategy or DEFAULT, request.recorded) == (entry.strategy, dict(entry.options))
     if request.is_bare or is_same:
         return _Prepared(path, source, source.raw, entry, None, undone.notes)
+    if request.broadcast_after or request.average_before:
+        message = (
+            "the script is already patched, and lines given by hand count in the unpatched one; revert it first, then "
+            "apply with the lines as they are then"
+        )
+        raise Refusal("conflict", message)
     original = decode_source(source.path, source.encode(undone.text))
     return _fresh(path, source, original, request, (f"switched from strategy {entry.strategy}", *undone.notes))
 

@@ -75,7 +75,8 @@ class Call:
     (None where it cannot) and `block` the chain of statement blocks around it; `enclosing` is None outside functions.
     `occupied` are the names in use in the function around it, `local_names` those bound between it and the top level,
     `in_scope` those that have a value when it runs.
-    `uncertain_lines` are conditions around the call that ranks might decide differently.
+    `uncertain_lines` are conditions around the call that ranks might decide differently, `rank_lines` those of them
+    that ask for the rank.
     """
 
     line: int
@@ -89,6 +90,7 @@ class Call:
     local_names: frozenset[str]
     in_scope: frozenset[str]
     uncertain_lines: tuple[int, ...] = ()
+    rank_lines: tuple[int, ...] = ()
 
     def bound(self) -> dict[str, Argument]:
         """The arguments by the original's parameter names.

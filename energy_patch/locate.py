@@ -54,9 +54,9 @@ def locate(source: Source, broadcast_after: tuple[int, ...] = (), average_before
     Raises:
         Refusal: the loss is not called, or not in a way that can be patched.
     """
+    check_compiles(source)  # at Python's own recursion limit: what is nested deeper crashes LibCST's parser
     if ORIGINAL_LOSS not in source.text:
         raise Refusal("not-found", near_misses(source))
-    check_compiles(source)  # at Python's own recursion limit: what is nested deeper crashes LibCST's parser
     limit, collects = sys.getrecursionlimit(), gc.isenabled()
     sys.setrecursionlimit(max(limit, RECURSION_LIMIT))
     gc.disable()  # a tree of many thousand nodes is all alive: looking for garbage costs a sixth of the time
@@ -182,12 +182,6 @@ def _call(
     if definition is not None and definition not in functions:
         functions[definition] = _function(tree, values, definition, around)
     before, block = _line_before(tree, call)
-    if lines := values.rank_conditions(call):
-        message = (
-            f"the loss on line {tree.line(call)} is computed only where a condition on the rank holds, but all ranks "
-            "exchange their actions in the new one; compute it on every rank, or under torch.no_grad()"
-        )
-        raise Refusal("unsupported", message, line=lines[0])
     return Call(
         line=tree.line(call),
         function=Span(start, end),
@@ -200,6 +194,7 @@ def _call(
         local_names=_local_names(scope),
         in_scope=_in_scope(tree, call, scope),
         uncertain_lines=values.uncertain_conditions(call, through_callers=True),
+        rank_lines=values.rank_conditions(call),
     )
 
 

@@ -154,6 +154,12 @@ class _Planner:
             self._thread(functions[line], parameters)
 
     def _replace_call(self, call: Call) -> None:
+        if call.rank_lines:
+            message = (
+                f"the loss on line {call.line} is computed only where a condition on the rank holds, but in the new "
+                "one the ranks exchange what they have; compute it on every rank, or under torch.no_grad()"
+            )
+            raise Refusal("unsupported", message, line=call.rank_lines[0])
         bound = call.bound()
         self._check_reduce_steps(call, bound)
         function = self._imported(self.strategy.module, self.strategy.function)
@@ -175,8 +181,8 @@ class _Planner:
         )
         if call.uncertain_lines:
             self.notes.append(
-                f"line {call.line}: the loss is computed under a condition (line {listed(call.uncertain_lines)}) that "
-                "ranks may decide differently; while training, every rank must reach it"
+                f"warning, line {call.line}: the loss is computed under a condition (line {listed(call.uncertain_lines)}) "
+                "that ranks may decide differently; while training, every rank must reach it"
             )
 
     def _check_reduce_steps(self, call: Call, bound: dict[str, Argument]) -> None:

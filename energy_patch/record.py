@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from energy_patch import __version__
 from energy_patch.edits import Edit, apply_edits
 from energy_patch.refusal import Refusal
-from energy_patch.source import LINE_END, decode_source
+from energy_patch.source import LINE_END, Source, decode_source
 from energy_patch.templates import FOLDER_NAME, module_closure, template_bytes, template_names
 from energy_patch.tokens import COMMENT, identifiers, lex
 
@@ -427,6 +427,23 @@ def current_entry(record: Record | None, name: str, raw: bytes) -> ScriptEntry |
     if any(leaves_traces(source, candidate) for candidate in known):
         return replace(entry, previous=None)
     return None
+
+
+def check_record_is_there(source: Source) -> None:
+    """Refuse a script that is not recorded as patched, and yet imports our modules: its record was lost.
+
+    Raises:
+        Refusal: `drifted`.
+    """
+    names = "|".join(sorted(name.removesuffix(".py") for name in template_names() - {"__init__.py"}))
+    found = re.search(rf"^[ \t]*from \.?{FOLDER_NAME}\.(?:{names}) import", source.text, re.MULTILINE)
+    if found is not None:
+        raise Refusal(
+            "drifted",
+            f"imports {FOLDER_NAME}, but {FOLDER_NAME}/{RECORD_NAME} beside it does not know this script; restore that "
+            "file from version control, or take the patch's lines out by hand",
+            line=source.line_of(found.start()),
+        )
 
 
 # Whose folder it is

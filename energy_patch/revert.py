@@ -9,7 +9,7 @@ from pathlib import Path
 from energy_patch.changes import ChangeSet, FileChange, revert_changes
 from energy_patch.diff import unified_diff
 from energy_patch.outcome import Outcome, OutcomeName, Report, described_files, refused, script_diff
-from energy_patch.record import current_entry, inspect_folder, script_home
+from energy_patch.record import check_record_is_there, current_entry, inspect_folder, script_home
 from energy_patch.source import Source, read_source
 from energy_patch.together import Stopped, settle
 from energy_patch.undo import undo
@@ -54,6 +54,7 @@ def _prepare(path: Path) -> _Prepared:
     folder, name = script_home(path)
     entry = current_entry(inspect_folder(folder).record, name, source.raw)
     if entry is None:
+        check_record_is_there(source)
         return _Prepared(path, source)
     undone = undo(source, entry)
     kept = () if undone.exact else ("your edits since apply were kept",)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from energy_patch.outcome import Outcome, Report, described
-from energy_patch.record import current_entry, inspect_folder, script_home
+from energy_patch.record import check_record_is_there, current_entry, inspect_folder, script_home
 from energy_patch.refusal import Refusal
 from energy_patch.source import read_source
 from energy_patch.undo import undo
@@ -26,6 +26,10 @@ def _status(path: Path) -> Outcome:
     except Refusal as refusal:
         return Outcome(path, "refused", refusal.reason, refusal.message, refusal.line)
     if entry is None:
+        try:
+            check_record_is_there(source)
+        except Refusal as refusal:
+            return Outcome(path, "drifted", refusal.reason, refusal.message, refusal.line)
         return Outcome(path, "not-applied")
     edits = tuple((edit.line, edit.title) for edit in entry.edits)
     edited = tuple(f"{name} was edited since it was copied" for name, module in state.modules.items() if module.edited)

@@ -323,6 +323,7 @@ class _Finder:
         if by_hand:
             for line in by_hand:
                 statement = self._statement_at(line, "--broadcast-after")
+                self._check_by_hand(statement, "--broadcast-after", line)
                 yield self._point(point_after(self.tree, statement), statement, "--broadcast-after", line)
             return
         builds = self._builds()
@@ -343,9 +344,16 @@ class _Finder:
             yield self._point(point_after(self.tree, statement), statement, text, self.tree.line(statement))
 
     def _refuse_unsupported(self) -> None:
+        building = {
+            node
+            for ref in self.models
+            for binding, _ in self.follower.bindings(ref)
+            if binding.value is not None
+            for node in descendants(binding.value)
+        }
         for call, scope in self.tree.calls:
             wrapper = UNSUPPORTED.get(last_name(call.func))
-            if wrapper is None or not any(self._is_model(argument.value, scope) for argument in call.args):
+            if wrapper is None or not (call in building or any(self._is_model(arg.value, scope) for arg in call.args)):
                 continue
             callee = dotted_name(call.func) or ""
             if wrapper == "DeepSpeed" and not callee.startswith("deepspeed."):
@@ -438,7 +446,9 @@ class _Finder:
                 if last_name(call.func) in ("apply", "reset_parameters", "init_weights"):
                     message = f"the energy model is initialised again after its optimiser is made; {BY_HAND}"
                     raise Refusal("ambiguous", message, line=line)
-                continue
+                # Weights that are loaded later are copied in place, so the broadcast may follow the optimiser.
+                if last_name(call.func) != "load_state_dict" or (used is not None and line > used):
+                    continue
             preparations.append(statement_of(self.tree, call))
         self._check_setup(scope)
         inside = [item for item in (self._child_of(block, statement) for statement in preparations) if item]
@@ -590,6 +600,8 @@ class _Finder:
         if by_hand:
             for line in by_hand:
                 statement = self._statement_at(line, "--average-before")
+                self._check_by_hand(statement, "--average-before", line)
+                self._check_step_follows(statement, line)
                 yield self._point(point_before(self.tree, statement), statement, "--average-before", line)
             return
         steps = list(self._steps(self.optimisers))
@@ -909,6 +921,30 @@ class _Finder:
                 if _can_be_none(value) or (origin is not None and self._none_reaches(origin, seen)):
                     return True
         return False
+
+    def _check_by_hand(self, statement: cst.CSTNode, option: str, line: int) -> None:
+        """A line that only some ranks reach is refused; one that cannot be told is the user's word, and noted."""
+        if lines := self.values.rank_conditions(statement):
+            message = (
+                f"{option} {line}: that line is reached only where a condition on the rank holds "
+                f"(`{self.tree.source.line_text(lines[0]).strip()}`), so the other ranks would wait for ever; name a "
+                "line that every rank reaches"
+            )
+            raise Refusal("unsupported", message, line=lines[0])
+        if lines := self.values.uncertain_conditions(statement, through_callers=True):
+            self.notes.append(f"{option} {line}: see that every rank meets the condition on line {lines[0]} alike")
+
+    def _check_step_follows(self, statement: cst.CSTNode, line: int) -> None:
+        steps = list(self._steps(self.optimisers))
+        around = self.tree.scopes[statement].function()
+        if steps and not any(
+            self.tree.line(step) >= line and self.tree.scopes[step].function() is around for step in steps
+        ):
+            message = (
+                f"--average-before {line}: the energy optimiser's step is not behind that line (it is on line "
+                f"{self.tree.line(steps[0])}); name a line before it"
+            )
+            raise Refusal("not-found", message, line=line)
 
     def _statement_at(self, line: int, option: str) -> cst.CSTNode:
         found = [

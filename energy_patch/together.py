@@ -48,7 +48,8 @@ def settle(
     write: bool,
 ) -> Settled[Script] | Stopped:
     """Prepare each script, decide the changes of each folder, and with `write` make them."""
-    paths = list(dict.fromkeys(paths))
+    # One script under two names, a link and its target, is one script.
+    paths = list({script_home(path): path for path in reversed(paths)}.values())[::-1]
     at = paths[0]
     try:
         with exclusive(paths) if write else contextlib.nullcontext():

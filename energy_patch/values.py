@@ -27,7 +27,7 @@ AGREEING_CALLS = frozenset(
 # What tells ranks apart, as a name or an attribute; `lora_rank` and the like are something else.
 RANK_NAME = re.compile(
     r"(?:(?:global_|local_|node_|world_|process_|ddp_)?rank|(?:local_)?process_index|local_id|device_id|gpu(?:_id)?"
-    r"|(?:is_)?(?:local_|world_|global_)?(?:main|master|primary)(?:_process|_rank|_node)?|is_(?:rank_?zero|rank_?0)"
+    r"|(?:is_)?(?:local_|world_|global_)?(?:main|master|primary)(?:_process|_rank|_node)?|is_(?:rank_?zero|rank_?0|first)"
     r"|get_(?:global_|local_|node_)?rank)",
     re.IGNORECASE,
 )

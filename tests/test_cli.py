@@ -166,6 +166,52 @@ def test_lines_by_hand(script: Path, energy_patch: Command) -> None:
     )
 
 
+def test_lines_by_hand_count_in_the_unpatched_script(script: Path, energy_patch: Command) -> None:
+    energy_patch("apply", script)
+    before = snapshot(script.parent)
+    ran = energy_patch("apply", "--broadcast-after", "21", script)
+    assert ran.exit_code == 1
+    assert "refused (conflict): the script is already patched, and lines given by hand" in ran.stderr
+    assert snapshot(script.parent) == before
+
+
+def test_a_lost_record_is_not_an_unpatched_script(script: Path, energy_patch: Command) -> None:
+    energy_patch("apply", script)
+    (script.parent / "energy_losses" / "patch.json").unlink()
+    before = snapshot(script.parent)
+    assert energy_patch("status", "--json", script).json["scripts"][0]["outcome"] == "drifted"
+    ran = energy_patch("revert", script)
+    assert ran.exit_code == 1
+    assert f"{script}:4: refused (drifted): imports energy_losses, but energy_losses/patch.json" in ran.stderr
+    assert snapshot(script.parent) == before
+
+
+def test_a_link_and_its_target_are_one_script(script: Path, energy_patch: Command) -> None:
+    link = script.with_name("link.py")
+    link.symlink_to(script.name)
+    ran = energy_patch("apply", link, script)
+    assert ran.exit_code == 0, ran.stderr
+    assert link.is_symlink()
+    assert energy_patch("revert", script).exit_code == 0
+    assert script.read_text() == SCRIPT
+
+
+def test_json_leaves_the_notes_to_stderr(script: Path, energy_patch: Command) -> None:
+    ran = energy_patch("apply", "--json", script)
+    assert ran.json["outcome"] == "patched"
+    assert "temperature: 0.5 (the original's default) becomes 0.3" in ran.stderr
+
+
+def test_local_batch_leaves_the_loss_of_one_rank_alone(script: Path, energy_patch: Command) -> None:
+    text = SCRIPT.replace("lr: float = 1e-3", "batch_size: int = 8\n    grad_accumulation_steps: int = 1")
+    text = text.replace("        forward(energy", "        if rank == 0: forward(energy")
+    script.write_text(text)
+    assert "computed only where a condition on the rank" in energy_patch("apply", "--no-sync", script).stderr
+    ran = energy_patch("apply", "--no-sync", "--strategy", "local-batch", script)
+    assert ran.exit_code == 0, ran.stderr
+    assert "5 negatives (FEWER than the 7 at the default before, 8)" in ran.stderr
+
+
 def test_help_knows_every_strategy_and_option(energy_patch: Command) -> None:
     text = energy_patch("apply", "--help").stdout.decode()
     for strategy in strategies().values():

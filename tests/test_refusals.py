@@ -145,7 +145,7 @@ CASES = {
         ),
         "",
         "unsupported",
-        8,
+        7,
         "FSDP",
     ),
     "accelerator.prepare": (
@@ -344,6 +344,28 @@ CASES = {
         None,
         "nested too deeply",
     ),
+    "by hand on one rank": (
+        training("optimizer.step()\nif ranks.is_first:\n    print(i)\n"),
+        "--average-before 13",
+        "unsupported",
+        12,
+        "reached only where a condition on the rank holds",
+    ),
+    "by hand behind the step": (
+        training("optimizer.step()\nprint(i)\n"),
+        "--average-before 12",
+        "not-found",
+        12,
+        "step is not behind that line (it is on line 11)",
+    ),
+    "FSDP around the build": (
+        training("optimizer.step()\n", build=BUILD.replace("EnergyModel()", "FSDP(EnergyModel())")),
+        "",
+        "unsupported",
+        7,
+        "FSDP",
+    ),
+    "syntax error without the loss": ("def (\n", "", "unreadable", 1, "not valid Python"),
     "no statement on that line": (
         training("optimizer.step()\n"),
         "--broadcast-after 99 --average-before 11",

@@ -31,12 +31,16 @@ def notes(options: dict[str, Value], replaced: dict[str, str]) -> tuple[str, ...
     batch = int(options.get(BATCH_SIZE.name, BATCH_SIZE.default))
     steps = int(options.get(ACCUMULATION.name, ACCUMULATION.default))
     before = replaced.get(BATCH_SIZE.field, "")
-    was = f" ({int(before) - 1} at the default before, {before})" if before.isdecimal() and int(before) != batch else ""
+    was = ""
+    if before.isdecimal() and int(before) != batch:
+        trend = "more" if batch > int(before) else "FEWER"
+        was = f" ({trend} than the {int(before) - 1} at the default before, {before})"
     return (
-        f"each sample meets batch_size - 1 = {batch - 1} negatives{was}, and no more: accumulating {steps} steps adds "
-        f"none, so it is not {batch * steps - 1}",
+        f"each sample meets batch_size - 1 = {batch - 1} negatives{was}; accumulating {steps} steps adds none, so it "
+        f"is not {batch * steps - 1}",
         "flags on the launch command override these defaults: take --batch_size and --grad_accumulation_steps out",
-        "the same 24 samples per step: 8 ranks x 3 = 4 ranks x 6 = 2 ranks x 12; start as many ranks as that leaves",
+        "8 ranks x 3 = 4 ranks x 6 = 2 ranks x 12 = 24 samples at a time, whatever is accumulated; start as many ranks "
+        "as your total leaves",
     )
 
 

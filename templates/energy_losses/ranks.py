@@ -93,7 +93,7 @@ def exchange_rows(ranks: Ranks, h: Tensor, a_pos: Tensor, pad_mask: Tensor | Non
 
 def _what_is_wrong(header: list[int], first: list[int]) -> str:
     dtype, *sizes = header
-    h, a_pos, pad_mask = (sizes[i + 1 : i + 1 + sizes[i]] for i in (0, 4, 8))
+    h, a_pos, pad_mask = (sizes[i + 1 : i + 1 + min(3, sizes[i])] for i in (0, 4, 8))
     seen = f"h {h}, a_pos {a_pos}" + (f", pad_mask {pad_mask}" if pad_mask else "")
     if problem := _unpacked(sizes[12:]):
         return problem

@@ -69,7 +69,7 @@ def energy_matrix(
     method = _method(energy_model, h, candidates, pad_mask, shared=a.dim() == 3)
     if method.repeats_candidates:
         candidates = candidates.expand(len(h), -1, -1, -1)
-    if method.trims and pad_mask is not None:
+    if method.trims and pad_mask is not None and pad_mask.shape == h.shape[:2]:
         h, pad_mask = _trimmed(h, pad_mask)
     return _in_chunks(method, energy_model, h.to(dtype), candidates, pad_mask, chunk)
 

@@ -181,7 +181,7 @@ class _Planner:
         )
         if call.uncertain_lines:
             self.notes.append(
-                f"warning, line {call.line}: the loss is computed under a condition (line {listed(call.uncertain_lines)}) "
+                f"warning, line {call.line}: the loss runs under a condition (line {listed(call.uncertain_lines)}) "
                 "that ranks may decide differently; while training, every rank must reach it"
             )
 

@@ -10,7 +10,7 @@ import libcst as cst
 from energy_patch.facts import ORIGINAL_LOSS
 from energy_patch.findings.script import Finding, Script
 from energy_patch.findings.uses import EXCHANGES
-from energy_patch.synchronise import last_name
+from energy_patch.follow import last_name
 from energy_patch.tree import Scope, descendants
 
 LOCAL_METHODS = frozenset(

@@ -11,10 +11,11 @@ from pathlib import Path
 import libcst as cst
 
 from energy_patch.findings.neighbours import Neighbours
+from energy_patch.follow import Follower, Ref
 from energy_patch.locate import loss_calls
 from energy_patch.refusal import Refusal
 from energy_patch.source import Source
-from energy_patch.synchronise import Follower, Ref, Trail, follow_model
+from energy_patch.synchronise import Trail, follow_model
 from energy_patch.tree import Scope, Tree, all_parameters, children, dotted_name
 from energy_patch.values import Values, argument_for
 

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 import libcst as cst
 
 from energy_patch.findings.script import Script, is_none
+from energy_patch.follow import Ref, last_name
 from energy_patch.near_misses import SIBLING
-from energy_patch.synchronise import UNSUPPORTED, Ref, Trail, last_name
+from energy_patch.synchronise import UNSUPPORTED, Trail
 from energy_patch.tree import Comprehension, Scope, dotted_name
 
 DDP = frozenset({"DDP", "DistributedDataParallel"})

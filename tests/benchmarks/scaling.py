@@ -19,7 +19,7 @@ import test_ranks  # noqa: E402
 from gloo_pool import GlooPool  # noqa: E402
 
 WORLDS = (1, 2, 8, 32, 128, 512, 1024)
-HEADER_BYTES = 14 * 8
+HEADER_BYTES = 23 * 8
 
 
 def measure(candidates: int) -> dict[str, float]:

@@ -7,15 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from energy_patch.changes import ChangeSet, FileChange, apply_changes
-from energy_patch.diff import unified_diff
-from energy_patch.outcome import Outcome, OutcomeName, Report, described, described_files, refused, script_diff
+from energy_patch.outcome import Outcome, OutcomeName, Report, described, reported, script_diff
 from energy_patch.plan import Plan, make_plan, prove
 from energy_patch.record import ScriptEntry, current_entry, inspect_folder, make_entry, script_home
 from energy_patch.refusal import Refusal
 from energy_patch.source import Source, decode_source, read_source
 from energy_patch.strategies import DEFAULT, strategies
 from energy_patch.strategy import Value
-from energy_patch.together import Stopped, settle
+from energy_patch.together import settle
 from energy_patch.undo import undo
 
 
@@ -61,15 +60,8 @@ class _Prepared:
 def apply(paths: Sequence[Path], request: Request, *, write: bool, cwd: Path) -> Report:
     """Patch scripts, all or none; with `write=False` only say what would change."""
     done = settle(paths, lambda path: _prepare(path, request), _decide, write=write)
-    if isinstance(done, Stopped):
-        return refused(paths, done.path, done.refusal)
     name: OutcomeName = "patched" if write else "would-change"
-    return Report(
-        outcomes=tuple(_outcome(item, name, done.changes, cwd) for item in done.scripts),
-        files=described_files(done.changes, cwd),
-        notes=done.notes,
-        full_diff=unified_diff(done.changes, cwd, True),
-    )
+    return reported(paths, done, lambda item, changes: _outcome(item, name, changes, cwd), cwd)
 
 
 def _decide(folder: Path, scripts: Sequence[_Prepared]) -> ChangeSet:

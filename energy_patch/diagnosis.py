@@ -14,7 +14,6 @@ from energy_patch.findings.script import Finding
 
 WIDTH = 100
 HEADINGS = ("negatives", "energies", "gathered")
-UNITS = ("per sample", "per step", "per step")
 
 
 def as_text(found: Diagnosis) -> Iterator[str]:

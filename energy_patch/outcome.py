@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -13,6 +13,7 @@ from energy_patch.diff import unified_diff
 from energy_patch.record import ScriptEntry
 from energy_patch.refusal import Reason, Refusal
 from energy_patch.templates import FOLDER_NAME
+from energy_patch.together import Script, Settled, Stopped
 
 OutcomeName = Literal[
     "patched",
@@ -96,6 +97,23 @@ def described_files(changes: Sequence[FileChange], cwd: Path) -> tuple[str, ...]
 def script_diff(path: Path, changes: Sequence[FileChange], cwd: Path) -> bytes:
     """The diff of one script alone."""
     return unified_diff([change for change in changes if change.path == path.resolve()], cwd, False)
+
+
+def reported(
+    paths: Sequence[Path],
+    done: Settled[Script] | Stopped,
+    outcome_of: Callable[[Script, Sequence[FileChange]], Outcome],
+    cwd: Path,
+) -> Report:
+    """The report of a call that was settled or stopped; `outcome_of` says what became of one script."""
+    if isinstance(done, Stopped):
+        return refused(paths, done.path, done.refusal)
+    return Report(
+        outcomes=tuple(outcome_of(script, done.changes) for script in done.scripts),
+        files=described_files(done.changes, cwd),
+        notes=done.notes,
+        full_diff=unified_diff(done.changes, cwd, True),
+    )
 
 
 def refused(paths: Sequence[Path], culprit: Path, refusal: Refusal) -> Report:

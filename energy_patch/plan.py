@@ -25,9 +25,8 @@ from energy_patch.source import Source, check_compiles, decode_source
 from energy_patch.splice import append_items, insert_item, line_edit, replace_default
 from energy_patch.strategy import TAU, Option, Strategy
 from energy_patch.strategy import Value as Value
+from energy_patch.templates import FOLDER_NAME
 
-FOLDER = "energy_losses"
-HELPERS = ("average_gradients", "broadcast_parameters")
 WORLD_SIZE = "{0}.get_world_size() if {0}.is_initialized() else 1"
 
 
@@ -479,7 +478,7 @@ class _Planner:
 
     def _imported(self, module: str, name: str) -> str:
         """The name to call an imported function by; another one where the script uses its own for something."""
-        package = f".{FOLDER}" if self.facts.relative else FOLDER
+        package = f".{FOLDER_NAME}" if self.facts.relative else FOLDER_NAME
         local = _free_name(name, self.facts.identifiers, f"patched_{name}")
         self.imports.setdefault(f"{package}.{module}", set()).add(name if local == name else f"{name} as {local}")
         self.names.add(local)

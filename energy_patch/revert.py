@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from energy_patch.changes import ChangeSet, FileChange, revert_changes
-from energy_patch.diff import unified_diff
-from energy_patch.outcome import Outcome, OutcomeName, Report, described_files, refused, script_diff
+from energy_patch.outcome import Outcome, OutcomeName, Report, reported, script_diff
 from energy_patch.record import check_record_is_there, current_entry, inspect_folder, script_home
 from energy_patch.source import Source, read_source
-from energy_patch.together import Stopped, settle
+from energy_patch.together import settle
 from energy_patch.undo import undo
 
 
@@ -28,15 +27,8 @@ class _Prepared:
 def revert(paths: Sequence[Path], *, write: bool, cwd: Path) -> Report:
     """Revert scripts, all or none; with `write=False` only say what would change."""
     done = settle(paths, _prepare, _decide, write=write)
-    if isinstance(done, Stopped):
-        return refused(paths, done.path, done.refusal)
     name: OutcomeName = "reverted" if write else "would-change"
-    return Report(
-        outcomes=tuple(_outcome(item, name, done.changes, cwd) for item in done.scripts),
-        files=described_files(done.changes, cwd),
-        notes=done.notes,
-        full_diff=unified_diff(done.changes, cwd, True),
-    )
+    return reported(paths, done, lambda item, changes: _outcome(item, name, changes, cwd), cwd)
 
 
 def _decide(folder: Path, scripts: Sequence[_Prepared]) -> ChangeSet:

@@ -475,6 +475,10 @@ class Values:
 
     def without_gradients(self, node: cst.CSTNode) -> bool:
         """Whether a node stands under `no_grad` in its own function."""
+        return any(name.rsplit(".", 1)[-1] in ("no_grad", "inference_mode") for name in self.contexts(node))
+
+    def contexts(self, node: cst.CSTNode) -> Iterator[str]:
+        """Dotted names of the `with` items and decorators that a node stands under."""
         for ancestor in self.tree.ancestors(node):
             expressions: list[cst.CSTNode] = []
             if isinstance(ancestor, cst.With):
@@ -483,9 +487,7 @@ class Values:
                 expressions = [decorator.decorator for decorator in ancestor.decorators]
             for expression in expressions:
                 callee = expression.func if isinstance(expression, cst.Call) else expression
-                if (dotted_name(callee) or "").rsplit(".", 1)[-1] in ("no_grad", "inference_mode"):
-                    return True
-        return False
+                yield dotted_name(callee) or ""
 
     def agrees(self, node: cst.BaseExpression, scope: Scope) -> bool:
         """Whether an expression is made of config, counters and constants only, so that ranks cannot differ."""

@@ -168,17 +168,7 @@ class Script:
 
     def without_gradients(self, node: cst.CSTNode) -> bool:
         """Whether a node stands under anything that may disable gradients."""
-        for ancestor in self.tree.ancestors(node):
-            expressions: list[cst.CSTNode] = []
-            if isinstance(ancestor, cst.With):
-                expressions = [item.item for item in ancestor.items]
-            elif isinstance(ancestor, cst.FunctionDef):
-                expressions = [item.decorator for item in ancestor.decorators]
-            for expression in expressions:
-                callee = expression.func if isinstance(expression, cst.Call) else expression
-                if re.search(r"grad|inference", dotted_name(callee) or ""):
-                    return True
-        return False
+        return any(re.search(r"grad|inference", name) for name in self.values.contexts(node))
 
     def finding(
         self, name: str, node: cst.CSTNode | int, title: str, why: str, mend: str, places: tuple[Place, ...] = ()

@@ -257,7 +257,7 @@ def _ignores_padding(model: nn.Module, plain: list[Tensor], h: Tensor, actions: 
         return False
     try:
         longer = torch.cat([h, h.flip(-1)], dim=1), actions, F.pad(mask, (0, h.shape[1]), value=True)
-        return _agree(plain, _watched(model, _score_pairs, *longer))
+        return _agree(plain, _watched(model, _score_folded, *longer, []))
     except Exception:
         return False
 

@@ -1,15 +1,24 @@
-"""Small energy models of the shapes that users write."""
+"""Small energy models of the shapes that users write, or a user's own in the place of the first."""
 
+import os
+import pkgutil
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+# MODULE:CLASS of a model to test, made as CLASS(state_dim, act_dim). It stays in float32, with a tolerance to match.
+OWN_MODEL = os.environ.get("ENERGY_PATCH_MODEL", "")
+EXACT = 1e-5 if OWN_MODEL else 1e-10
+STATE_DIM, ACT_DIM = 6, 3
+
 
 class CrossEnergy(nn.Module):
     """Context and actions meet in one cross-attention, as in the models that the losses are made for."""
 
-    def __init__(self, d: int = 6, da: int = 3, hidden: int = 8, dropout: float = 0.0, **attention: Any) -> None:
+    def __init__(
+        self, d: int = STATE_DIM, da: int = ACT_DIM, hidden: int = 8, dropout: float = 0.0, **attention: Any
+    ) -> None:
         super().__init__()
         self.context = nn.Sequential(nn.Linear(d, hidden), nn.SiLU(), nn.Linear(hidden, hidden))
         self.action = nn.Sequential(nn.Linear(da, hidden), nn.SiLU(), nn.Linear(hidden, hidden))
@@ -165,14 +174,29 @@ FOLDABLE = (
 )  # fmt: skip
 NOT_FOLDABLE = (JointEnergy, AcrossActionsEnergy, PooledEnergy, CausalEnergy, StepIndexEnergy)
 
+# The model of every test that does not ask for a special one.
+UNDER_TEST: Any = pkgutil.resolve_name(OWN_MODEL) if OWN_MODEL else CrossEnergy
 
-def build(kind: type[CrossEnergy] = CrossEnergy, seed: int = 0, **options: Any) -> CrossEnergy:
-    """A float64 model with seeded weights, large enough that candidates differ."""
+
+def build(kind: Any = UNDER_TEST, seed: int = 0, **options: Any) -> Any:
+    """A model with seeded weights, large enough that candidates differ; in float64 where that is ours to say."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = kind(**options).double()
+        model = (
+            own_model(OWN_MODEL, STATE_DIM, ACT_DIM) if OWN_MODEL and kind is UNDER_TEST else kind(**options).double()
+        )
         with torch.no_grad():
             for parameter in model.parameters():
-                parameter.add_(torch.randn_like(parameter), alpha=0.4)
-            model.offset.fill_(seed + 1.0)
+                parameter.add_(torch.randn_like(parameter), alpha=parameter.shape[-1] ** -0.5)
+            if isinstance(model, CrossEnergy):
+                model.offset.fill_(seed + 1.0)
+    return model
+
+
+def own_model(spec: str, state_dim: int, act_dim: int) -> Any:
+    """A user's model, MODULE:CLASS, without dropout."""
+    model = pkgutil.resolve_name(spec)(state_dim, act_dim)
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
     return model

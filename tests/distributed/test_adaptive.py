@@ -9,9 +9,8 @@ import torch
 from energy_losses.adaptive import adaptive_energy_loss
 from energy_losses.layer_infonce import make_negatives
 from energy_losses.ranks import average_gradients
+from energy_zoo import EXACT
 from torch import Tensor
-
-EXACT = 1e-10
 
 
 def step(rank: int, world: int, rows: list[int], configured: int) -> list[Tensor | None]:

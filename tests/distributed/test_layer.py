@@ -10,9 +10,8 @@ from energy_losses.layer_infonce import layer_based_energy_infonce_loss as layer
 from energy_losses.layer_infonce import make_negatives
 from energy_losses.ranks import average_gradients
 from energy_losses.scoring import is_folded
+from energy_zoo import EXACT
 from torch import Tensor
-
-EXACT = 1e-10
 
 
 def make_layers(batch: plain.Batch, count: int) -> list[Tensor]:

@@ -13,8 +13,7 @@ import torch
 from energy_losses.global_infonce import distributed_energy_inbatch_swap_infonce as global_loss
 from energy_losses.metrics import latest_metrics
 from energy_losses.ranks import average_gradients, broadcast_parameters
-
-EXACT = 1e-10
+from energy_zoo import EXACT
 
 
 def first_steps(rank: int, world: int, synchronised: bool, kind: type) -> str:

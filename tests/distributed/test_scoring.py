@@ -15,11 +15,14 @@ import torch
 from energy_losses import scoring
 from energy_losses.ranks import average_gradients
 from energy_losses.scoring import energy_matrix, is_folded
+from energy_zoo import EXACT
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-EXACT = 1e-10
 SHAPES = [(3, 3), (2, 5), (4, 2), (1, 4), (3, 1), (1, 1), (2, 3)]
+
+
+UNDER_TEST = tuple(dict.fromkeys((zoo.UNDER_TEST, *zoo.FOLDABLE)))
 
 
 def make_candidates(shape: tuple[int, ...], steps: int = 4, da: int = 3) -> Tensor:
@@ -44,7 +47,7 @@ def masked(batch: plain.Batch, has_mask: bool) -> plain.Batch:
 
 
 @pytest.mark.parametrize("has_mask", [True, False])
-@pytest.mark.parametrize("kind", zoo.FOLDABLE)
+@pytest.mark.parametrize("kind", UNDER_TEST)
 def test_folded_equals_pairs(kind: type[zoo.CrossEnergy], has_mask: bool) -> None:
     model = zoo.build(kind)
     for rows, count in SHAPES:
@@ -55,7 +58,7 @@ def test_folded_equals_pairs(kind: type[zoo.CrossEnergy], has_mask: bool) -> Non
 
 
 @pytest.mark.parametrize("rows_count", SHAPES)
-@pytest.mark.parametrize("kind", zoo.FOLDABLE)
+@pytest.mark.parametrize("kind", UNDER_TEST)
 def test_the_shape_of_the_first_call_does_not_matter(kind: type[zoo.CrossEnergy], rows_count: tuple[int, int]) -> None:
     rows, count = rows_count
     model = zoo.build(kind)
@@ -98,7 +101,7 @@ def fresh(kind: type[zoo.CrossEnergy], *, zero_head: bool) -> zoo.CrossEnergy:
 
 
 @pytest.mark.parametrize("chunk", [1, 3, 7, 100])
-@pytest.mark.parametrize("kind", zoo.FOLDABLE)
+@pytest.mark.parametrize("kind", UNDER_TEST)
 def test_chunks_change_nothing(kind: type[zoo.CrossEnergy], chunk: int) -> None:
     model = zoo.build(kind)
     for rows in (1, 3):
@@ -109,7 +112,7 @@ def test_chunks_change_nothing(kind: type[zoo.CrossEnergy], chunk: int) -> None:
 
 @pytest.mark.parametrize("chunk", [1, 2, None])
 def test_each_context_is_encoded_once(chunk: int | None) -> None:
-    model, batch = zoo.build(), plain.make_batch(3)
+    model, batch = zoo.build(zoo.CrossEnergy), plain.make_batch(3)
     energy_matrix(model, batch.h, batch.a, batch.mask)
     positions: list[int] = []
     model.context.register_forward_hook(lambda _, inputs, __: positions.append(inputs[0].shape[:2].numel()))
@@ -119,7 +122,7 @@ def test_each_context_is_encoded_once(chunk: int | None) -> None:
 
 
 def test_chunks_draw_the_same_dropout_again_in_the_backward_pass() -> None:
-    model, batch = zoo.build(dropout=0.5), plain.make_batch(2)
+    model, batch = zoo.build(zoo.CrossEnergy, dropout=0.5), plain.make_batch(2)
     energy_matrix(model, batch.h, batch.a, batch.mask)
     candidates = make_candidates((5,)).requires_grad_()
     torch.manual_seed(1)
@@ -137,7 +140,7 @@ def test_chunks_draw_the_same_dropout_again_in_the_backward_pass() -> None:
 
 
 def test_positions_that_every_row_masks_are_left_out() -> None:
-    model, batch = zoo.build(), plain.make_batch(3)
+    model, batch = zoo.build(zoo.CrossEnergy), plain.make_batch(3)
     longer = plain.Batch(
         torch.cat([batch.h, torch.full_like(batch.h, 9.0)], dim=1),
         batch.a,
@@ -182,7 +185,7 @@ def test_nothing_is_left_behind(kind: type[zoo.CrossEnergy]) -> None:
 
 
 def test_an_error_in_the_model_reaches_the_caller_and_leaves_no_hooks() -> None:
-    model, batch = zoo.build(), plain.make_batch(3)
+    model, batch = zoo.build(zoo.CrossEnergy), plain.make_batch(3)
     energy_matrix(model, batch.h, batch.a, batch.mask)
     model.head[-1].weight.data = torch.zeros(3, 3)
     flags = [m.training for m in model.modules()]
@@ -193,7 +196,7 @@ def test_an_error_in_the_model_reaches_the_caller_and_leaves_no_hooks() -> None:
 
 
 def test_the_users_own_hooks_see_the_shapes_they_know() -> None:
-    model, batch = zoo.build(), plain.make_batch(2)
+    model, batch = zoo.build(zoo.CrossEnergy), plain.make_batch(2)
     seen: list[torch.Size] = []
     model.cross.register_forward_hook(lambda _, __, outputs: seen.append(outputs[0].shape))
     energy_matrix(model, batch.h, make_candidates((5,)), batch.mask)
@@ -210,7 +213,7 @@ def test_a_verdict_dies_with_its_model() -> None:
 
 
 def test_a_compiled_model_is_scored_through_its_original() -> None:
-    model, batch = zoo.build(), plain.make_batch(3)
+    model, batch = zoo.build(zoo.CrossEnergy), plain.make_batch(3)
     compiled = torch.compile(model, backend="eager")
     pairs = batch.h, batch.a, batch.mask
     before = compiled(*pairs)
@@ -225,7 +228,7 @@ def test_a_compiled_model_is_scored_through_its_original() -> None:
 
 
 def test_a_model_with_a_compiled_part_is_scored_plainly() -> None:
-    model, batch = zoo.build(), plain.make_batch(3)
+    model, batch = zoo.build(zoo.CrossEnergy), plain.make_batch(3)
     model.context = torch.compile(model.context, backend="eager")
     with pytest.warns(RuntimeWarning, match="compiled"):
         energy_matrix(model, batch.h, batch.a, batch.mask)

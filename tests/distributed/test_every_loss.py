@@ -1,0 +1,161 @@
+"""What every loss promises, whatever its negatives are."""
+
+from collections.abc import Callable
+from typing import Any
+
+import energy_zoo as zoo
+import plain_reference as plain
+import pytest
+import torch
+import torch.distributed as dist
+from energy_losses import scoring
+from energy_losses.adaptive import adaptive_energy_loss
+from energy_losses.global_infonce import distributed_energy_inbatch_swap_infonce
+from energy_losses.layer_infonce import layer_based_energy_infonce_loss
+from energy_losses.queue_infonce import queued_energy_infonce_loss
+from energy_losses.ranks import average_gradients, broadcast_parameters
+from energy_zoo import EXACT
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+Loss = Callable[[nn.Module, plain.Batch], tuple[Tensor, Tensor, Tensor]]
+
+
+def seeded() -> torch.Generator:
+    return torch.Generator().manual_seed(11)
+
+
+def adaptive(configured: int) -> Loss:
+    def loss(model: nn.Module, batch: plain.Batch) -> tuple[Tensor, Tensor, Tensor]:
+        torch.manual_seed(11)  # for the noise of made negatives
+        world = dist.get_world_size() if dist.is_initialized() else 1
+        return adaptive_energy_loss(model, batch.h, batch.a, [], batch.mask, configured, world, tau=0.5)
+
+    return loss
+
+
+LOSSES: dict[str, Loss] = {
+    "global": lambda m, b: distributed_energy_inbatch_swap_infonce(m, b.h, b.a, b.mask),
+    "queue": lambda m, b: queued_energy_infonce_loss(m, b.h, b.a, b.mask, queue_size=5),
+    "layer": lambda m, b: layer_based_energy_infonce_loss(m, b.h, b.a, [], b.mask, generator=seeded()),
+    "adaptive, in-batch": adaptive(8),
+    "adaptive, made": adaptive(3),
+}
+every_loss = pytest.mark.parametrize("name", LOSSES)
+COLLECTIVES = [
+    name
+    for name in dir(dist)
+    if name.startswith(("all_", "barrier", "broadcast", "gather", "monitored", "recv", "reduce", "scatter", "send"))
+]
+
+
+def validate_unevenly(rank: int, world: int, name: str, context: str) -> list[Tensor | None]:
+    """Validation of another length on each rank, between two training steps."""
+    model, loss = zoo.build(), LOSSES[name]
+    first = loss(model, plain.make_batch(3, seed=rank))[0]
+    with pytest.MonkeyPatch.context() as patch, getattr(torch, context)():
+        for collective in COLLECTIVES:
+            patch.setattr(dist, collective, refuse)
+        for i in range(rank):
+            results = loss(model, plain.make_batch(2, seed=100 * rank + i))
+            assert all(torch.isfinite(x) and not x.requires_grad for x in results)
+    (first + loss(model, plain.make_batch(3, seed=rank + world))[0]).backward()
+    average_gradients(model)
+    return plain.gradients(model)
+
+
+def refuse(*_: Any, **__: Any) -> None:
+    raise AssertionError("a collective was issued")
+
+
+@pytest.mark.parametrize("context", ["no_grad", "inference_mode"])
+@every_loss
+def test_validation_issues_no_collective_and_leaves_no_trace(pool: Any, name: str, context: str) -> None:
+    assert {"all_gather", "all_gather_into_tensor", "all_reduce", "barrier", "broadcast"} <= set(COLLECTIVES)
+    results = pool.run(4, validate_unevenly, name, context)
+    without = pool.run(4, train_without_validation, name)
+    for found, expected in zip(results, without, strict=True):
+        assert plain.distance(found, expected) < EXACT
+
+
+def train_without_validation(rank: int, world: int, name: str) -> list[Tensor | None]:
+    model, loss = zoo.build(), LOSSES[name]
+    first, second = (loss(model, plain.make_batch(3, seed=seed))[0] for seed in (rank, rank + world))
+    (first + second).backward()
+    average_gradients(model)
+    return plain.gradients(model)
+
+
+def step(rank: int, world: int, name: str, rows: list[int], change: str = "") -> list[Tensor | None]:
+    """Averaged gradients of a step on the loss and its two energies, with a change that should not matter."""
+    model = zoo.build()
+    batch = plain.share(plain.make_batch(sum(rows)), rows, rank)
+    if change == "padding":
+        batch = padded(batch, by=rank + 1)
+    elif change == "padding that counts":
+        batch = padded(batch, by=rank + 1)
+        batch.mask[:, -1] = False
+    elif change == "strides":
+        batch = plain.Batch(
+            batch.h.transpose(0, 2).contiguous().transpose(0, 2),
+            torch.cat([batch.a, batch.a], dim=-1)[..., : batch.a.shape[-1]],
+            batch.mask.t().contiguous().t(),
+        )
+    elif change == "actions with gradients":
+        batch = plain.Batch(batch.h, batch.a.clone().requires_grad_(), batch.mask)
+    scored = DistributedDataParallel(model) if change == "DDP" else model
+    if change == "compiled":
+        scored = torch.compile(model, backend="eager")
+    broadcast_parameters(scored)
+    with pytest.MonkeyPatch.context() as patch:
+        if change == "small chunks":
+            patch.setattr(scoring, "_STEPS_PER_FOLDED_PASS", 2 * max(rows) * batch.a.shape[1])
+        for _ in range(2):  # DDP looks back at the first step when the second begins
+            model.zero_grad()
+            loss, e_pos, e_neg = LOSSES[name](scored, batch)
+            (loss + 0.2 * e_pos - 0.1 * e_neg).backward()
+    average_gradients(scored)
+    return plain.gradients(model)
+
+
+def padded(batch: plain.Batch, by: int) -> plain.Batch:
+    """The same batch with further positions, of some content, that every row masks."""
+    h = torch.cat([batch.h, torch.full_like(batch.h[:, :1], 7.0).expand(-1, by, -1)], dim=1)
+    return plain.Batch(h, batch.a, nn.functional.pad(batch.mask, (0, by), value=True))
+
+
+@pytest.mark.parametrize("change", ["padding", "strides", "actions with gradients", "DDP", "compiled", "small chunks"])
+@every_loss
+def test_changes_that_do_not_matter(pool: Any, name: str, change: str) -> None:
+    rows = [3, 2, 3, 1]
+    expected = pool.run(4, step, name, rows)
+    for found, same in zip(pool.run(4, step, name, rows, change), expected, strict=True):
+        assert plain.distance(found, same) < EXACT
+
+
+@every_loss
+def test_padding_that_counts_would_show(pool: Any, name: str) -> None:
+    rows = [3, 2, 3, 1]
+    expected = pool.run(4, step, name, rows)
+    for found, other in zip(pool.run(4, step, name, rows, "padding that counts"), expected, strict=True):
+        assert plain.distance(found, other) > 1e-3
+
+
+@every_loss
+def test_a_rank_without_rows_takes_part(pool: Any, name: str) -> None:
+    for change in ("", "DDP"):
+        first, *others = pool.run(4, step, name, [2, 0, 3, 0], change)
+        assert all(gradient is not None and torch.isfinite(gradient).all() for gradient in first)
+        assert all(plain.distance(other, first) == 0 for other in others)
+
+
+@pytest.mark.parametrize("name", ["global", "adaptive, in-batch"])
+def test_both_energies_are_attached_to_the_graph(pool: Any, name: str) -> None:
+    rows = [3, 3, 3, 3]
+    model = zoo.build()
+    loss, e_pos, e_neg = plain.global_loss(model, plain.make_batch(sum(rows)))
+    expected = plain.reference_gradients(model, loss + 0.2 * e_pos - 0.1 * e_neg)
+    detached = plain.reference_gradients(model, loss)
+    for found in pool.run(4, step, name, rows):
+        assert plain.distance(found, expected) < EXACT
+        assert plain.distance(found, detached) > 1e-3

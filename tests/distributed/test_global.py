@@ -53,10 +53,11 @@ def test_equals_one_process(pool: Any, world: int) -> None:
     assert abs(sum(r["loss"] for r in results) / world - loss) < EXACT
 
 
+@pytest.mark.parametrize("world", [2, 4, 8])
 @pytest.mark.parametrize("mistake", ["no broadcast", "no averaging", "local negatives", "world size factor"])
-def test_a_mistake_would_show(pool: Any, mistake: str) -> None:
-    _, expected = reference(EVEN[4])
-    for result in pool.run(4, step, EVEN[4], mistake)[1:]:
+def test_a_mistake_would_show(pool: Any, mistake: str, world: int) -> None:
+    _, expected = reference(EVEN[world])
+    for result in pool.run(world, step, EVEN[world], mistake):
         assert plain.distance(result["gradients"], expected) > 0.05
 
 
@@ -149,13 +150,14 @@ def test_temperature_must_be_positive(tau: float) -> None:
         global_loss(zoo.build(), batch.h, batch.a, batch.mask, tau)
 
 
-def subgroups(rank: int, world: int) -> dict[str, Any]:
+def subgroups(rank: int, world: int, apart: bool) -> dict[str, Any]:
     groups = [dist.new_group([0, 2]), dist.new_group([1, 3])]
     model = zoo.build(seed=rank)
     mine = groups[rank % 2]
     broadcast_parameters(model, group=mine)
     batch = plain.make_batch(4, seed=rank % 2).rows(rank // 2 * 2, rank // 2 * 2 + 2)
-    loss, *_ = global_loss(model, batch.h, batch.a, batch.mask, world_size=2, group=mine)
+    world_size, group = (2, mine) if apart else (4, None)
+    loss, *_ = global_loss(model, batch.h, batch.a, batch.mask, world_size=world_size, group=group)
     loss.backward()
     average_gradients(model, group=mine)
     with pytest.raises(ValueError, match="not a member"):
@@ -164,13 +166,15 @@ def subgroups(rank: int, world: int) -> dict[str, Any]:
 
 
 def test_subgroups_keep_to_themselves(pool: Any) -> None:
-    results = pool.run(4, subgroups)
+    results, mixed = pool.run(4, subgroups, True), pool.run(4, subgroups, False)
     for parity in (0, 1):
         model = zoo.build(seed=parity)
         loss = plain.global_loss(model, plain.make_batch(4, seed=parity))[0]
         expected = plain.reference_gradients(model, loss)
         for result in results[parity::2]:
             assert plain.distance(result["gradients"], expected) < EXACT
+        for result in mixed[parity::2]:
+            assert plain.distance(result["gradients"], expected) > 1e-3
 
 
 def actions_with_gradients(rank: int, world: int) -> dict[str, Any]:

@@ -133,13 +133,15 @@ def step(rank: int, world: int, rows: list[int]) -> list[Tensor | None]:
 @pytest.mark.parametrize("rows", [[3, 3], [3, 1], [2, 0]])
 def test_ranks_weigh_equally(pool: Any, rows: list[int]) -> None:
     model = zoo.build()
-    total = torch.zeros(())
+    ranks_equal = rows_equal = torch.zeros(())
     for rank, count in enumerate(rows):
         if count:
             batch = plain.share(plain.make_batch(sum(rows)), rows, rank)
             negatives = make_negatives(batch.a, [], 8, seeded())
             listed = [[own, *others] for own, others in zip(batch.a, negatives, strict=True)]
-            total = total + plain.infonce(plain.energies(model, batch, listed), [0] * count, 0.3)[0]
-    expected = plain.reference_gradients(model, total / len(rows))
+            loss = plain.infonce(plain.energies(model, batch, listed), [0] * count, 0.3)[0]
+            ranks_equal, rows_equal = ranks_equal + loss / len(rows), rows_equal + loss * count / sum(rows)
+    expected, other = (plain.reference_gradients(model, loss) for loss in (ranks_equal, rows_equal))
     for found in pool.run(len(rows), step, rows):
         assert plain.distance(found, expected) < EXACT
+        assert (plain.distance(found, other) > 1e-3) == (len(set(rows)) > 1)

@@ -50,6 +50,9 @@ def test_equals_a_plain_list_over_many_steps(pool: Any, rows: list[int], size: i
         candidates = torch.stack([*batch.a, *queue])
         loss, *_ = plain.infonce(plain.energies(model, batch, candidates), list(range(sum(rows))), 0.5)
         expected = plain.reference_gradients(model, loss)
+        if queue:
+            without = plain.reference_gradients(model, plain.global_loss(model, batch)[0])
+            assert plain.distance(without, expected) > 1e-3
         queue = [*queue, *batch.a][-size:]
         for result in results:
             gradients, held = result[i]

@@ -2,6 +2,7 @@
 
 import os
 import time
+from datetime import timedelta
 from typing import Any
 
 import energy_zoo as zoo
@@ -9,6 +10,7 @@ import plain_reference as plain
 import pytest
 import torch
 import torch.distributed as dist
+from energy_losses import global_infonce
 from energy_losses.global_infonce import distributed_energy_inbatch_swap_infonce as global_loss
 from energy_losses.ranks import average_gradients, broadcast_parameters, unwrapped
 from energy_zoo import EXACT
@@ -88,6 +90,7 @@ def average_and_ddp(rank: int, world: int) -> float:
     batch = plain.make_batch(3, seed=rank)
     for each in (model, wrapped):
         each(batch.h, batch.a, batch.mask).square().mean().backward()
+    assert plain.distance(plain.gradients(model), plain.gradients(wrapped)) > 1e-3
     average_gradients(model)
     once = plain.gradients(model)
     average_gradients(model)
@@ -162,19 +165,46 @@ def test_a_step_sends_actions_and_one_flat_gradient(pool: Any) -> None:
     assert sizes["all_reduce"] == [sum(sizes["parameters"]) + 8 * len(sizes["parameters"])]
 
 
-def die(rank: int, world: int) -> None:
-    model, batch = zoo.build(), plain.make_batch(2)
-    if rank == 1:
+def die(rank: int, world: int, moment: str) -> None:
+    def end(*_: Any, **__: Any) -> None:
         os._exit(3)
-    global_loss(model, batch.h, batch.a, batch.mask)
+
+    model, batch = zoo.build(), plain.make_batch(2)
+    with pytest.MonkeyPatch.context() as patch:
+        if rank == 1 and moment == "before the header":
+            end()
+        if rank == 1 and moment == "after the header":
+            patch.setattr(global_infonce, "gather_actions", end)
+        global_loss(model, batch.h, batch.a, batch.mask)[0].backward()
+    if rank == 1:
+        end()
+    average_gradients(model)
 
 
-def test_a_rank_that_dies_ends_the_others(pool: Any) -> None:
+@pytest.mark.parametrize("moment", ["before the header", "after the header", "before the average"])
+def test_a_rank_that_dies_ends_the_others(pool: Any, moment: str) -> None:
+    outcomes = pool.outcomes(4, die, moment, seconds=30)
+    assert [kind for kind, *_ in outcomes] == ["failed"] * 4
+    assert "the process died" in outcomes.pop(1)[1]
+    for _, reason, seconds in outcomes:
+        assert "Traceback" in reason
+        assert seconds < 10
+
+
+def hang(rank: int, world: int) -> float:
+    group = dist.new_group(timeout=timedelta(seconds=1))
+    model, batch = zoo.build(), plain.make_batch(2)
     start = time.monotonic()
-    outcomes = pool.outcomes(3, die, seconds=30)
-    assert [kind for kind, *_ in outcomes] == ["failed"] * 3
-    assert time.monotonic() - start < 30
-    assert "the process died" in outcomes[1][1]
+    if rank == 1:
+        time.sleep(4)
+        return 0.0
+    with pytest.raises(RuntimeError):
+        global_loss(model, batch.h, batch.a, batch.mask, group=group)
+    return time.monotonic() - start
+
+
+def test_a_rank_that_hangs_ends_the_others_at_the_groups_timeout(pool: Any) -> None:
+    assert 0.5 < max(pool.run(3, hang)) < 4
 
 
 def fail_on_one_rank(rank: int, world: int) -> None:

@@ -81,6 +81,17 @@ def test_models_that_cannot_be_folded_are_scored_plainly(kind: type[zoo.CrossEne
             check_equal(model, batch, candidates, chunk=2)  # without a second warning
 
 
+@pytest.mark.parametrize("kind", zoo.NOT_FOLDABLE)
+def test_folding_them_would_be_wrong(kind: type[zoo.CrossEnergy]) -> None:
+    model, batch = zoo.build(kind), plain.make_batch(3)
+    candidates = make_candidates((5,))
+    try:
+        forced = scoring._score_folded(model, batch.h, candidates[None], batch.mask, [])
+    except (RuntimeError, NotImplementedError):
+        return
+    assert (forced - plain.energies(model, batch, candidates)).abs().max() > 1e-4
+
+
 @pytest.mark.parametrize("zero_head", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("kind", zoo.FOLDABLE)
@@ -184,15 +195,46 @@ def test_nothing_is_left_behind(kind: type[zoo.CrossEnergy]) -> None:
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
 
 
-def test_an_error_in_the_model_reaches_the_caller_and_leaves_no_hooks() -> None:
-    model, batch = zoo.build(zoo.CrossEnergy), plain.make_batch(3)
+class FailingEnergy(zoo.CrossEnergy):
+    """Raises at a chosen one of its calls from now on."""
+
+    calls_left = -1
+
+    def forward(self, h: Tensor, a: Tensor, pad_mask: Tensor | None = None) -> Any:
+        self.calls_left -= 1
+        if self.calls_left == 0:
+            raise ArithmeticError("in the model")
+        return super().forward(h, a, pad_mask)
+
+
+def traces(model: nn.Module) -> list[Any]:
+    """All that scoring touches and must give back."""
+    hooks = [len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules()]
+    return [[m.training for m in model.modules()], hooks, torch.is_grad_enabled(), torch.is_autocast_enabled("cpu")]
+
+
+@pytest.mark.parametrize("call", [1, 2, 3])
+def test_an_error_in_a_pass_reaches_the_caller_and_leaves_nothing(call: int) -> None:
+    """The first chunk, the second, and the second again in the backward pass."""
+    model, batch = zoo.build(FailingEnergy, dropout=0.3), plain.make_batch(3)
+    model.head.eval()
+    before = traces(model)
     energy_matrix(model, batch.h, batch.a, batch.mask)
-    model.head[-1].weight.data = torch.zeros(3, 3)
-    flags = [m.training for m in model.modules()]
-    with pytest.raises(RuntimeError):
-        energy_matrix(model, batch.h, batch.a, batch.mask)
-    assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
-    assert [m.training for m in model.modules()] == flags
+    model.calls_left = call
+    with pytest.raises(ArithmeticError, match="in the model"):
+        energy_matrix(model, batch.h, make_candidates((4,)), batch.mask, chunk=2).sum().backward()
+    assert traces(model) == before
+
+
+@pytest.mark.parametrize("call", [1, 2, 3, 4])
+def test_an_error_in_the_check_stays_inside_and_leaves_nothing(call: int) -> None:
+    model, batch = zoo.build(FailingEnergy, dropout=0.3), plain.make_batch(3)
+    model.head.eval()
+    before, state = traces(model), torch.get_rng_state()
+    model.calls_left = call
+    scoring._find_method(model, batch.h, batch.a[None], batch.mask, True)
+    assert traces(model) == before
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_the_users_own_hooks_see_the_shapes_they_know() -> None:
@@ -227,12 +269,39 @@ def test_a_compiled_model_is_scored_through_its_original() -> None:
     assert torch.allclose(before, model(*pairs), atol=EXACT, rtol=0)
 
 
+def test_a_model_that_is_compiled_in_place_is_scored_plainly() -> None:
+    model, batch = zoo.build(zoo.CrossEnergy), plain.make_batch(3)
+    pairs = batch.h, batch.a, batch.mask
+    eager = model(*pairs)
+    model.compile(backend="eager")
+    before = model(*pairs)
+    with pytest.warns(RuntimeWarning, match="compiled"):
+        energy_matrix(model, batch.h, batch.a, batch.mask)
+    check_equal(model, batch, make_candidates((5,)), chunk=2)
+    assert torch.allclose(before, eager, atol=EXACT, rtol=0)
+    assert torch.allclose(model(*pairs), before, atol=EXACT, rtol=0)
+
+
 def test_a_model_with_a_compiled_part_is_scored_plainly() -> None:
     model, batch = zoo.build(zoo.CrossEnergy), plain.make_batch(3)
     model.context = torch.compile(model.context, backend="eager")
     with pytest.warns(RuntimeWarning, match="compiled"):
         energy_matrix(model, batch.h, batch.a, batch.mask)
     check_equal(model, batch, make_candidates((5,)))
+
+
+@pytest.mark.parametrize("chunk", [None, 2])
+def test_under_autocast(chunk: int | None) -> None:
+    model, batch, candidates = zoo.build().float(), plain.make_batch(3), make_candidates((5,))
+    expected = plain.energies(model.double(), batch, candidates)
+    model.float()
+    spread = expected.amax() - expected.amin()
+    with torch.autocast("cpu", torch.bfloat16):
+        found = energy_matrix(model, batch.h, candidates, batch.mask, chunk=chunk)
+        assert torch.is_autocast_enabled("cpu")
+    found.sum().backward()
+    assert is_folded(model)
+    assert 0 < (found - expected).abs().max() < 0.1 * spread
 
 
 def test_inputs_need_not_be_contiguous() -> None:

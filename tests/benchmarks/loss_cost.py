@@ -2,7 +2,8 @@
 
 Each case runs in processes of its own, the cases interleaved; the table shows medians of forward and backward time
 (one thread's processor time on a CPU), and the peak of live tensor bytes above the model, its gradients and the
-inputs. Ratios are those of one run.
+inputs. Ratios are those of one run. ``--model energy.energy_model:EnergyModel``, with its folder in PYTHONPATH,
+measures a model of your own, made as ``EnergyModel(state_dim, act_dim)``.
 """
 
 import argparse
@@ -19,10 +20,11 @@ import torch
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "templates"))
+sys.path.extend(str(Path(__file__).parents[2] / folder) for folder in ("templates", "tests/distributed"))
 
 from energy_losses.layer_infonce import make_negatives
 from energy_losses.scoring import energy_matrix
+from energy_zoo import own_model
 
 D, HIDDEN, HEADS, S, H, DA, B = 4096, 512, 8, 610, 8, 7, 3
 PADDING = (54, 57, 60)  # masked positions of the rows, as in the real script
@@ -105,10 +107,12 @@ CASES: dict[str, tuple[str, int, int, Callable[..., Tensor]]] = {
 SLOW = {"pairs", "matrix", "folded3072"}
 
 
-def run_case(name: str, repeats: int, device: str, dtype: str, compiled: bool) -> dict[str, float]:
+def run_case(
+    name: str, repeats: int, device: str = "cpu", dtype: str = "float32", compiled: bool = False, own: str = ""
+) -> dict[str, float]:
     _, rows, count, score = CASES[name]
     torch.manual_seed(0)
-    model = RealShapeEnergy().to(device, getattr(torch, dtype))
+    model = (own_model(own, D, DA) if own else RealShapeEnergy()).to(device, getattr(torch, dtype))
     h = torch.randn(rows, S, D, device=device, dtype=torch.bfloat16)
     a = torch.rand(count, H, DA, device=device) * 2 - 1
     mask = torch.arange(S, device=device)[None] >= S - torch.tensor(PADDING, device=device).repeat(2)[:rows, None]
@@ -144,10 +148,11 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--compile", action="store_true", help="wrap the model in torch.compile")
+    parser.add_argument("--model", default="", metavar="MODULE:CLASS", help="a model of your own")
     parser.add_argument("--one", choices=CASES, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
-        answer = run_case(options.one, options.repeats, options.device, options.dtype, options.compile)
+        answer = run_case(options.one, options.repeats, options.device, options.dtype, options.compile, options.model)
         print(json.dumps(answer))
         return
     results: dict[str, list[dict[str, float]]] = {name: [] for name in options.cases}
@@ -156,6 +161,7 @@ def main() -> None:
             if name in SLOW and index:
                 continue
             command = [sys.executable, __file__, "--one", name, "--device", options.device, "--dtype", options.dtype]
+            command += ["--model", options.model] if options.model else []
             command += ["--repeats", "1" if name in SLOW else str(options.repeats), *["--compile"] * options.compile]
             output = subprocess.run(command, check=True, capture_output=True, text=True, timeout=600).stdout
             results[name].append(json.loads(output.splitlines()[-1]))

@@ -11,12 +11,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE.parents[1] / "templates"), str(HERE.parent / "distributed"), str(HERE)]
+sys.path.extend(str(Path(__file__).parents[2] / folder) for folder in ("templates", "tests/distributed"))
 
-import loss_cost  # noqa: E402
-import test_ranks  # noqa: E402
-from gloo_pool import GlooPool  # noqa: E402
+import loss_cost
+import test_ranks
+from gloo_pool import GlooPool
 
 WORLDS = (1, 2, 8, 32, 128, 512, 1024)
 HEADER_BYTES = 23 * 8
@@ -24,7 +23,7 @@ HEADER_BYTES = 23 * 8
 
 def measure(candidates: int) -> dict[str, float]:
     loss_cost.CASES["any"] = ("", loss_cost.B, candidates, loss_cost.energy_matrix)
-    return loss_cost.run_case("any", 1, "cpu", "float32", False)
+    return loss_cost.run_case("any", 3)
 
 
 def main() -> None:

@@ -95,6 +95,9 @@ def _work(connection: Connection) -> None:
         connection.send_bytes(pickle.dumps((*answer, time.monotonic() - start)))
 
 
+_latest_group: list[Any] = []  # in torch 2.2 a rank can hang where a group is freed as soon as it is destroyed
+
+
 def _run_job(file: str, name: str, rank: int, world: int, store: str, args: tuple[Any, ...]) -> Any:
     import torch.distributed as dist
 
@@ -103,7 +106,9 @@ def _run_job(file: str, name: str, rank: int, world: int, store: str, args: tupl
         "gloo", init_method=f"file://{store}", rank=rank, world_size=world, timeout=timedelta(seconds=20)
     )
     try:
-        return function(rank, world, *args)
+        result = function(rank, world, *args)
+        _latest_group[:] = [dist.group.WORLD]
+        return result
     finally:
         dist.destroy_process_group()
 

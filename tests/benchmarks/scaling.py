@@ -37,15 +37,18 @@ def main() -> None:
     parameters = sum(p.numel() for p in loss_cost.RealShapeEnergy().parameters())
     actions = loss_cost.B * loss_cost.H * loss_cost.DA * 4
     print(f"sent per rank: header {HEADER_BYTES} B, actions {actions} B per call; gradient {4 * parameters} B per step")
-    print(f"{'ranks':>6}{'candidates':>12}{'seconds':>9}{'ms/candidate':>14}{'GB':>8}{'B received':>12}")
+    print(f"{'ranks':>6}{'candidates':>12}{'seconds':>9}{'x first':>9}{'ms/candidate':>14}{'GB':>8}{'B received':>12}")
+    first = 0.0
     for world in options.worlds:
         count = world * loss_cost.B
         command = [sys.executable, __file__, "--one", str(count)]
         output = subprocess.run(command, check=True, capture_output=True, text=True, timeout=600).stdout
         cost = json.loads(output.splitlines()[-1])
         seconds, size = cost["seconds"], cost["bytes"] / 1e9
+        first = first or seconds
         received = world * (HEADER_BYTES + actions)
-        print(f"{world:6}{count:12}{seconds:9.3f}{1e3 * seconds / count:14.3f}{size:8.3f}{received:12}", flush=True)
+        relative, each = seconds / first, 1e3 * seconds / count
+        print(f"{world:6}{count:12}{seconds:9.3f}{relative:9.2f}{each:14.3f}{size:8.3f}{received:12}", flush=True)
     pool = GlooPool()
     for world in (2, 4, 8):
         sizes = pool.run(world, test_ranks.count_messages)[0]

@@ -11,9 +11,10 @@ from functools import cached_property
 
 import libcst as cst
 
+from energy_patch.callers import argument_for, first_parameter
 from energy_patch.refusal import Refusal
 from energy_patch.tree import Binding, Scope, Tree, all_parameters, dotted_name
-from energy_patch.values import Values, argument_for, first_parameter
+from energy_patch.values import Values
 
 WRAPPERS = frozenset({"DDP", "DistributedDataParallel", "compile", "wrap_ddp"})
 BY_HAND = "name the lines with --broadcast-after LINE and --average-before LINE, or pass --no-sync"
@@ -108,7 +109,7 @@ class Follower:
         for binding, scope in self.bindings(ref):
             sources: list[tuple[cst.BaseExpression, Scope]] = []
             if isinstance(binding.node, cst.Param) and isinstance(ref.scope.node, cst.FunctionDef):
-                sources = self.values.passed(ref.scope.node, ref.name)
+                sources = self.values.callers.passed(ref.scope.node, ref.name)
             elif binding.kind == "assign" and binding.value is not None:
                 value = binding.value
                 is_wrapped = isinstance(value, cst.Call) and last_name(value.func) in WRAPPERS and value.args
@@ -130,7 +131,7 @@ class Follower:
             if function is None:
                 continue
             inner = self.tree.scopes[function.body]
-            is_method = self.values.takes_self(function)
+            is_method = self.values.callers.takes_self(function)
             for parameter in all_parameters(function.params):
                 value = argument_for(function, call, parameter.name.value, is_method=is_method)
                 if value is not None and (origin := self.ref(value, at)) is not None:

@@ -186,21 +186,21 @@ def _call(
         line=tree.line(call),
         function=Span(start, end),
         arguments=_arguments(tree, call),
-        config=values.config_expression(scope, call),
+        config=values.config.expression(scope, call),
         before=before,
         block=block,
         enclosing=functions[definition] if definition is not None else None,
         occupied=_occupied(tree, around),
         local_names=_local_names(scope),
         in_scope=_in_scope(tree, call, scope),
-        uncertain_lines=values.uncertain_conditions(call, through_callers=True),
-        rank_lines=values.rank_conditions(call),
+        uncertain_lines=values.ranks.uncertain_conditions(call, through_callers=True),
+        rank_lines=values.ranks.rank_conditions(call),
     )
 
 
 def _function(tree: Tree, values: Values, node: cst.FunctionDef, inner: Scope) -> Function:
-    callers, references = values.uses_of_function(node)
-    if not values.is_transparent(node):
+    callers, references = values.callers.uses_of_function(node)
+    if not values.callers.is_transparent(node):
         # What the decorator made of it may not take one argument more.
         references = [*(call.func for call, _ in callers), *references]
         callers = []
@@ -218,7 +218,7 @@ def _caller(tree: Tree, values: Values, call: cst.Call, scope: Scope, callee: Sc
     around = scope.function().node
     within = around.name.value if isinstance(around, cst.FunctionDef) else "the module"
     is_recursive = around is callee.node
-    return Caller(tree.line(call), within, _arguments(tree, call), values.config_expression(scope, call), is_recursive)
+    return Caller(tree.line(call), within, _arguments(tree, call), values.config.expression(scope, call), is_recursive)
 
 
 def _arguments(tree: Tree, call: cst.Call) -> Bracketed:
@@ -441,7 +441,7 @@ def _distributed_spellings(part: cst.CSTNode) -> list[str]:
 
 
 def _config(tree: Tree, values: Values) -> Config | None:
-    node = values.config_class
+    node = values.config.config_class
     if node is None or not isinstance(node.body, cst.IndentedBlock):
         return None
     source = tree.source
@@ -451,7 +451,7 @@ def _config(tree: Tree, values: Values) -> Config | None:
     last = _last_field(node.body.body)
     offset = source.line_start(tree.span(last)[0])
     # What the class has besides: inherited fields, and names of its own that are none.
-    inherited = [item for base in values.bases(node) for item in _fields(tree, base)]
+    inherited = [item for base in values.config.bases(node) for item in _fields(tree, base)]
     others = [
         _no_field(tree, name, binding.node)
         for name, bindings in _inside(tree, node).bindings.items()

@@ -157,7 +157,7 @@ class _Finder:
         for scope in dict.fromkeys(scope for _, scope in builds):
             own = [self._lifted(statement) for statement, at in builds if at is scope]
             statement = self._last_preparation(own, scope)
-            lines = self.values.uncertain_conditions(statement, through_callers=False)
+            lines = self.values.ranks.uncertain_conditions(statement, through_callers=False)
             if lines:
                 message = (
                     "the energy model is built under a condition that ranks may decide differently; name a line that "
@@ -443,7 +443,7 @@ class _Finder:
 
     def _add_average(self, places: dict[int, tuple[SyncPoint, cst.CSTNode]], call: cst.Call, what: str) -> None:
         statement = self._first_read(self._before(call, what))
-        lines = self.values.uncertain_conditions(statement, through_callers=True)
+        lines = self.values.ranks.uncertain_conditions(statement, through_callers=True)
         if lines:
             seen = self.tree.source.line_text(lines[0]).strip()
             message = (
@@ -497,7 +497,7 @@ class _Finder:
         """Whether gradients have been averaged above a call, in its function or in every one that calls it."""
         for _, statement in places.values():
             inside = statement in self.tree.ancestors(call)
-            if inside or self.values.dominates(statement, call):
+            if inside or self.values.order.dominates(statement, call):
                 return True
         function = self._function_around(call)
         if function is None or function in seen:
@@ -664,7 +664,7 @@ class _Finder:
         if ref.attribute is not None:
             return True
         bound = [binding.node for binding in ref.scope.bindings.get(ref.name, [])]
-        return any(node in bound for node in descendants(statement)) or self.values.is_set(
+        return any(node in bound for node in descendants(statement)) or self.values.order.is_set(
             ref.name, ref.scope, statement
         )
 
@@ -710,7 +710,7 @@ class _Finder:
         return any(self.tree.text(node.test) in conditions for node in self._tests_around(statement))
 
     def _dominates(self, statement: cst.CSTNode, node: cst.CSTNode) -> bool:
-        while not self.values.dominates(statement, node):
+        while not self.values.order.dominates(statement, node):
             holder = self.tree.parents.get(self.tree.parents[statement])
             if not isinstance(holder, cst.With | cst.Try):
                 return False
@@ -734,8 +734,8 @@ class _Finder:
         for binding, scope in self.follower.bindings(ref):
             values: list[tuple[cst.BaseExpression, Scope]] = []
             if isinstance(binding.node, cst.Param) and isinstance(ref.scope.node, cst.FunctionDef):
-                values = self.values.passed(ref.scope.node, ref.name)
-                calls = self.values.uses_of_function(ref.scope.node)[0]
+                values = self.values.callers.passed(ref.scope.node, ref.name)
+                calls = self.values.callers.uses_of_function(ref.scope.node)[0]
                 if _can_be_none(binding.value) and (not calls or len(values) < len(calls)):
                     return True
             elif binding.value is not None:
@@ -748,14 +748,14 @@ class _Finder:
 
     def _check_by_hand(self, statement: cst.CSTNode, option: str, line: int) -> None:
         """A line that only some ranks reach is refused; one that cannot be told is the user's word, and noted."""
-        if lines := self.values.rank_conditions(statement):
+        if lines := self.values.ranks.rank_conditions(statement):
             message = (
                 f"{option} {line}: that line is reached only where a condition on the rank holds "
                 f"(`{self.tree.source.line_text(lines[0]).strip()}`), so the other ranks would wait for ever; name a "
                 "line that every rank reaches"
             )
             raise Refusal("unsupported", message, line=lines[0])
-        if lines := self.values.uncertain_conditions(statement, through_callers=True):
+        if lines := self.values.ranks.uncertain_conditions(statement, through_callers=True):
             self.notes.append(f"{option} {line}: see that every rank meets the condition on line {lines[0]} alike")
 
     def _check_step_follows(self, statement: cst.CSTNode, line: int) -> None:

@@ -33,7 +33,7 @@ def check(script: Script) -> Iterator[Finding]:
 
 def config_fields(script: Script) -> Iterator[tuple[str, str, int]]:
     """Name, default as written, and line of each field of the config class."""
-    node = script.values.config_class
+    node = script.values.config.config_class
     for statement in node.body.body if node is not None else ():
         for part in statement.body if isinstance(statement, cst.SimpleStatementLine) else ():
             if isinstance(part, cst.AnnAssign) and isinstance(part.target, cst.Name):

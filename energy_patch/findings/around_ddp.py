@@ -81,7 +81,7 @@ def _origins(script: Script, ref: Ref, seen: frozenset[Ref]) -> Iterator[tuple[c
     for binding, scope in bindings:
         values: list[tuple[cst.BaseExpression, Scope]] = []
         if isinstance(binding.node, cst.Param) and isinstance(ref.scope.node, cst.FunctionDef):
-            values = script.values.passed(ref.scope.node, ref.name)
+            values = script.values.callers.passed(ref.scope.node, ref.name)
         elif (value := _bound_value(binding, ref.name)) is not None:
             values = [(value, scope)]
         if not values:
@@ -235,7 +235,7 @@ class Gradients:
         for binding in owner.bindings[node.value] if owner is not None else ():
             assert owner is not None
             if isinstance(binding.node, cst.Param) and isinstance(owner.node, cst.FunctionDef):
-                for value, at in self.script.values.passed(owner.node, node.value):
+                for value, at in self.script.values.callers.passed(owner.node, node.value):
                     self._visit(value, at, index)
                 continue
             has_gradient = binding.kind in ("assign", "augment") and not self.script.without_gradients(binding.node)

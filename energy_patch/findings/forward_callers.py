@@ -36,7 +36,7 @@ def _unpacking(script: Script, function: cst.FunctionDef) -> Iterator[Finding]:
     count = results_of(function)
     if count is None:
         return
-    for call, _ in script.values.uses_of_function(function)[0]:
+    for call, _ in script.values.callers.uses_of_function(function)[0]:
         statement = script.tree.parents[call]
         if not isinstance(statement, cst.Assign) or _may_be_caught(script, call):
             continue
@@ -89,7 +89,7 @@ def _without_model(script: Script, function: cst.FunctionDef, loss: cst.Call) ->
         return
     name = parameter.name.value
     conditions = list(_conditions(script, function, loss))
-    calls = script.values.uses_of_function(function)[0]
+    calls = script.values.callers.uses_of_function(function)[0]
     passed = {call: script.passed(function, call, name) for call, _ in calls}
     right = [call for call, value in passed.items() if value is not None and not is_none(value)]
     for call, scope in calls:
@@ -274,5 +274,5 @@ def _same(
     if isinstance(value, cst.BaseNumber | cst.SimpleString) or dotted_name(value) in ("True", "False", "None"):
         return True
     first, _, field = (dotted_name(value) or "").rpartition(".")
-    configs = {script.values.config_expression(scope), script.values.config_expression(script.tree.scopes[call])}
+    configs = {script.values.config.expression(scope), script.values.config.expression(script.tree.scopes[call])}
     return bool(field) and configs == {first}

@@ -115,7 +115,7 @@ def _not_local(
                 if binding.kind == "loop":
                     continue
                 if isinstance(binding.node, cst.Param) and isinstance(owner.node, cst.FunctionDef):
-                    passed = script.values.passed(owner.node, node.value)
+                    passed = script.values.callers.passed(owner.node, node.value)
                     if not passed:
                         return binding.node
                     values = passed

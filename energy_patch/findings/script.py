@@ -10,6 +10,7 @@ from pathlib import Path
 
 import libcst as cst
 
+from energy_patch.callers import argument_for
 from energy_patch.findings.neighbours import Neighbours
 from energy_patch.follow import Follower, Ref
 from energy_patch.locate import loss_calls
@@ -17,7 +18,7 @@ from energy_patch.refusal import Refusal
 from energy_patch.source import Source
 from energy_patch.synchronise import Trail, follow_model
 from energy_patch.tree import Scope, Tree, all_parameters, children, dotted_name
-from energy_patch.values import Values, argument_for
+from energy_patch.values import Values
 
 # Names and environment variables by which a script shows that it runs as several processes.
 RANKS = frozenset(
@@ -97,7 +98,7 @@ class Script:
         """Which function of this file a call can only mean; a class stands for its `__init__`."""
         found: dict[cst.Call, cst.FunctionDef] = {}
         for function in self.functions:
-            found.update((call, function) for call, _ in self.values.uses_of_function(function)[0])
+            found.update((call, function) for call, _ in self.values.callers.uses_of_function(function)[0])
         for call, scope in self.tree.calls:
             definition = self.class_of(call, scope)
             for statement in definition.body.body if definition is not None else ():
@@ -168,7 +169,7 @@ class Script:
 
     def without_gradients(self, node: cst.CSTNode) -> bool:
         """Whether a node stands under anything that may disable gradients."""
-        return any(re.search(r"grad|inference", name) for name in self.values.contexts(node))
+        return any(re.search(r"grad|inference", name) for name in self.values.ranks.contexts(node))
 
     def finding(
         self, name: str, node: cst.CSTNode | int, title: str, why: str, mend: str, places: tuple[Place, ...] = ()

@@ -361,7 +361,7 @@ class Uses:
         function = self.script.function_around(statement)
         if function is None:
             return
-        calls, mentions = self.script.values.uses_of_function(function)
+        calls, mentions = self.script.values.callers.uses_of_function(function)
         for mention in mentions:
             self._escape(mention)
         for call, _ in calls:

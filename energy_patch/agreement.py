@@ -8,7 +8,7 @@ from functools import cached_property
 
 import libcst as cst
 
-from energy_patch.callers import Callers, first_parameter, last_name
+from energy_patch.callers import Callers, called_name, first_parameter
 from energy_patch.config import ConfigNames
 from energy_patch.tree import Binding, Scope, Tree, children, descendants, dotted_name
 
@@ -76,7 +76,7 @@ class Agreement:
                     yield from (handler for handler in ancestor.handlers if _goes_on(handler))
             elif isinstance(ancestor, cst.With) and child is ancestor.body:
                 yield from (
-                    item for item in ancestor.items if last_name(item.item) == "suppress" and self._in_loop(ancestor)
+                    item for item in ancestor.items if called_name(item.item) == "suppress" and self._in_loop(ancestor)
                 )
             elif isinstance(ancestor, cst.For) and child is ancestor.body:
                 yield from self._uncertain_ends(ancestor.body)
@@ -206,7 +206,7 @@ class Agreement:
         return False
 
     def _range_agrees(self, iterated: cst.BaseExpression, scope: Scope) -> bool:
-        if isinstance(iterated, cst.Call) and last_name(iterated.func) in ("range", "trange"):
+        if isinstance(iterated, cst.Call) and called_name(iterated.func) in ("range", "trange"):
             return all(self.agrees(argument.value, scope) for argument in iterated.args if argument.keyword is None)
         return True
 
@@ -319,14 +319,14 @@ def _iterated(node: cst.BaseExpression) -> set[str]:
 
 
 def _is_counter(name: str, target: cst.CSTNode, iterated: cst.BaseExpression) -> bool:
-    while isinstance(iterated, cst.Call) and last_name(iterated) in PROGRESS_WRAPPERS - COUNTERS and iterated.args:
+    while isinstance(iterated, cst.Call) and called_name(iterated) in PROGRESS_WRAPPERS - COUNTERS and iterated.args:
         iterated = iterated.args[0].value
     if not isinstance(iterated, cst.Call):
         return False
-    if last_name(iterated) == "enumerate" and isinstance(target, cst.Tuple):
+    if called_name(iterated) == "enumerate" and isinstance(target, cst.Tuple):
         first = target.elements[0].value
         return isinstance(first, cst.Name) and first.value == name
-    return last_name(iterated) in COUNTERS and isinstance(target, cst.Name)
+    return called_name(iterated) in COUNTERS and isinstance(target, cst.Name)
 
 
 def _mentions_rank(node: cst.CSTNode) -> bool:
@@ -345,7 +345,7 @@ def _goes_on(handler: cst.ExceptHandler | cst.ExceptStarHandler) -> bool:
     if isinstance(last, cst.SimpleStatementLine):
         last = last.body[-1]
     if isinstance(last, cst.Expr):
-        return last_name(last.value) not in ("exit", "_exit", "abort", "kill")
+        return called_name(last.value) not in ("exit", "_exit", "abort", "kill")
     return not isinstance(last, cst.Raise)
 
 

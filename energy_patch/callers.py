@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import libcst as cst
 
-from energy_patch.tree import Scope, Tree, all_parameters, descendants, dotted_name
+from energy_patch.tree import Scope, Tree, all_parameters, descendants, dotted_name, last_name
 
 Use = tuple[cst.Call, Scope]
 
@@ -29,7 +29,7 @@ class Callers:
         calls: list[Use] = []
         callees: set[cst.CSTNode] = set()
         for call, at in self.tree.calls:
-            if last_name(call.func) != name:
+            if called_name(call.func) != name:
                 continue
             if is_method:
                 matches = isinstance(call.func, cst.Attribute) and self._is_method(call.func, at, scope, name)
@@ -142,11 +142,9 @@ def first_parameter(scope: Scope, *, or_class: bool = False) -> str | None:
 
 
 def _decorator_names(function: cst.FunctionDef) -> list[str]:
-    return [last_name(item.decorator) for item in function.decorators]
+    return [called_name(item.decorator) for item in function.decorators]
 
 
-def last_name(node: cst.CSTNode) -> str:
+def called_name(node: cst.CSTNode) -> str:
     """`c` for `a.b.c` and for a call of it."""
-    if isinstance(node, cst.Call):
-        node = node.func
-    return (dotted_name(node) or "").rsplit(".", 1)[-1]
+    return last_name(node.func if isinstance(node, cst.Call) else node)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import libcst as cst
 
-from energy_patch.callers import Callers, Use, first_parameter, last_name
+from energy_patch.callers import Callers, Use, called_name, first_parameter
 from energy_patch.layout import statement_of
 from energy_patch.order import Order, may_be_none
 from energy_patch.tree import Binding, Scope, Tree, dotted_name
@@ -226,7 +226,7 @@ def _dataclasses(root: Scope) -> Iterator[cst.ClassDef]:
     for bindings in root.bindings.values():
         for binding in bindings:
             if isinstance(binding.node, cst.ClassDef) and any(
-                last_name(item.decorator) == "dataclass" for item in binding.node.decorators
+                called_name(item.decorator) == "dataclass" for item in binding.node.decorators
             ):
                 yield binding.node
 
@@ -254,7 +254,7 @@ def _is_true(decorator: cst.Decorator, keyword: str) -> bool:
 def _annotation_names(annotation: cst.Annotation | None) -> str | None:
     """The class that an annotation names: `C`, `"C"`, `m.C`, `Optional[C]` or `C | None`."""
     node: cst.BaseExpression | None = annotation.annotation if annotation else None
-    if isinstance(node, cst.Subscript) and last_name(node.value) == "Optional":
+    if isinstance(node, cst.Subscript) and called_name(node.value) == "Optional":
         element = node.slice[0].slice
         node = element.value if isinstance(element, cst.Index) else None
     if isinstance(node, cst.BinaryOperation) and isinstance(node.right, cst.Name) and node.right.value == "None":
@@ -266,5 +266,5 @@ def _annotation_names(annotation: cst.Annotation | None) -> str | None:
 
 def _is_parsed_arguments(bindings: list[Binding]) -> bool:
     return bool(bindings) and all(
-        isinstance(binding.value, cst.Call) and last_name(binding.value) == "parse_args" for binding in bindings
+        isinstance(binding.value, cst.Call) and called_name(binding.value) == "parse_args" for binding in bindings
     )

@@ -13,7 +13,7 @@ import libcst as cst
 
 from energy_patch.callers import argument_for, first_parameter
 from energy_patch.refusal import Refusal
-from energy_patch.tree import Binding, Scope, Tree, all_parameters, dotted_name
+from energy_patch.tree import Binding, Scope, Tree, all_parameters, dotted_name, last_name
 from energy_patch.values import Values
 
 WRAPPERS = frozenset({"DDP", "DistributedDataParallel", "compile", "wrap_ddp"})
@@ -189,10 +189,3 @@ class Follower:
             elif scope.owner(ref.name) is ref.scope:
                 return ref.name
         return None
-
-
-def last_name(node: cst.CSTNode) -> str:
-    """`c` of `a.b.c`, also behind a call: what a callee is called."""
-    if isinstance(node, cst.Attribute):
-        return node.attr.value
-    return node.value if isinstance(node, cst.Name) else ""

@@ -10,10 +10,10 @@ from functools import cached_property
 import libcst as cst
 
 from energy_patch.facts import LinePoint, Problem, Synchronisation, SyncPoint
-from energy_patch.follow import BY_HAND, Follower, Ref, last_name
+from energy_patch.follow import BY_HAND, Follower, Ref
 from energy_patch.layout import STATEMENTS, point_after, point_before, statement_of
 from energy_patch.refusal import Refusal
-from energy_patch.tree import Scope, Tree, descendants, dotted_name
+from energy_patch.tree import Scope, Tree, descendants, dotted_name, last_name
 from energy_patch.values import Values
 
 UNSUPPORTED = {

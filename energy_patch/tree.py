@@ -207,6 +207,13 @@ class Tree:
             node = parent
 
 
+def last_name(node: cst.CSTNode) -> str:
+    """`c` of `a.b.c`, also behind a call: what a callee is called."""
+    if isinstance(node, cst.Attribute):
+        return node.attr.value
+    return node.value if isinstance(node, cst.Name) else ""
+
+
 def dotted_name(node: cst.CSTNode) -> str | None:
     """`a.b.c` for a chain of names and attributes, else None."""
     if isinstance(node, cst.Name):

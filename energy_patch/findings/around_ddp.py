@@ -11,10 +11,10 @@ import libcst as cst
 
 from energy_patch.findings.script import Finding, Place, Script, is_none, returns_of
 from energy_patch.findings.uses import DDP, EXCHANGES, Uses, silent_exchanges
-from energy_patch.follow import Ref, last_name
+from energy_patch.follow import Ref
 from energy_patch.refusal import Refusal
 from energy_patch.synchronise import follow_value
-from energy_patch.tree import Binding, Scope, children, dotted_name
+from energy_patch.tree import Binding, Scope, children, dotted_name, last_name
 
 NO_GRADIENT = frozenset({"detach", "item", "tolist", "numpy", "argmax", "argmin", "data", "shape", "device", "dtype"})
 

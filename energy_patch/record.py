@@ -221,16 +221,6 @@ def _entry_tree(entry: ScriptEntry) -> dict[str, Any]:
 # Reading a record: it is data that travelled, so nothing in it is believed before it was looked at.
 
 
-def load_record(folder: Path) -> Record | None:
-    """The record beside the scripts of `folder`, or None where there is none.
-
-    Raises:
-        Refusal: `drifted`, where the file is not a record that this version can use.
-    """
-    raw = _record_bytes(folder)
-    return None if raw is None else parse_record(raw)
-
-
 def _record_bytes(folder: Path) -> bytes | None:
     path = folder / FOLDER_NAME / RECORD_NAME
     try:

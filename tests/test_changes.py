@@ -20,7 +20,7 @@ import pytest
 
 from energy_patch import changes, templates
 from energy_patch.changes import ChangeSet, FileChange, apply_changes, exclusive, revert_changes, sweep, write_changes
-from energy_patch.record import current_entry, inspect_folder, load_record, sha256
+from energy_patch.record import current_entry, inspect_folder, sha256
 from energy_patch.refusal import Refusal
 from energy_patch.source import read_source
 from energy_patch.undo import undo
@@ -261,7 +261,7 @@ def test_a_kill_anywhere_leaves_old_or_new_and_the_next_run_works(home: Path, sc
         assert all(name.rpartition("/")[2].startswith(".energy-patch-") for name in set(now) - set(before) - set(after))
         assert modes(home) == mode
         for name in ("one.py", "two.py"):  # whatever it is, it is known
-            entry = current_entry(load_record(home), name, now[name])
+            entry = current_entry(inspect_folder(home).record, name, now[name])
             assert (entry is not None) == (now[name] != ORIGINAL)
         if at % 2:
             operation(home)
@@ -359,7 +359,7 @@ def test_the_record_knows_a_script_old_and_new_while_it_is_switched(home: Path) 
     run(home, GLOBAL)
     first = next(change for change in planned(home, QUEUE).changes if change.path.name == "patch.json")
     (home / "energy_losses" / "patch.json").write_bytes(first.after or b"")
-    record = load_record(home)
+    record = inspect_folder(home).record
     assert current_entry(record, "one.py", GLOBAL.patched) == GLOBAL.entry
     assert current_entry(record, "one.py", QUEUE.patched) == QUEUE.entry
 
@@ -493,7 +493,7 @@ def test_a_link_stays_and_its_target_changes(home: Path, tmp_path: Path) -> None
     write_changes(apply_changes(home, [(source, GLOBAL.patched, GLOBAL.entry)]).changes)
     assert link.is_symlink()
     assert (home / "one.py").read_bytes() == GLOBAL.patched
-    assert set(load_record(home).scripts) == {"one.py"}  # type: ignore[union-attr]
+    assert set(inspect_folder(home).record.scripts) == {"one.py"}  # type: ignore[union-attr]
 
 
 def test_the_mode_of_new_files_is_the_usual_one(home: Path) -> None:

@@ -1,5 +1,6 @@
 """InfoNCE over the actions of all ranks."""
 
+import math
 import warnings
 
 import torch
@@ -7,9 +8,9 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .metrics import announce_first_call, record
+from .metrics import announce, first_checksum, record
 from .ranks import Ranks, exchange_rows, gather_actions, training_ranks
-from .scoring import energy_matrix
+from .scoring import energy_matrix, evaluating
 
 
 def distributed_energy_inbatch_swap_infonce(
@@ -52,10 +53,12 @@ def distributed_energy_inbatch_swap_infonce(
         ValueError: a setting or a shape is wrong on any rank; all ranks raise it.
     """
     ranks = training_ranks(group)
-    rows = exchange_rows(ranks, h, a_pos, pad_mask, ranks.problem(tau, min_distance, world_size))
+    problem, checksum = ranks.problem(tau, min_distance, world_size), first_checksum(energy_model)
+    rows, weights_equal = exchange_rows(ranks, h, a_pos, pad_mask, problem, checksum)
     actions = gather_actions(ranks, a_pos, rows)
     result = rows_against(energy_model, h, a_pos, pad_mask, actions, ranks, rows, tau, min_distance)
-    if announce_first_call(energy_model, ranks, len(actions)):
+    if checksum is not None:
+        announce(energy_model, ranks, len(actions), weights_equal)
         _warn_of_useless_batches(actions.detach(), rows)
     return result
 
@@ -73,7 +76,7 @@ def rows_against(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The weighted loss and mean energies of this rank's rows; ``candidates`` starts with all ranks' actions."""
     if len(h) == 0:
-        return idle(energy_model, h, a_pos)
+        return idle(energy_model, h, a_pos, pad_mask)
     energies = energy_matrix(energy_model, h, candidates, pad_mask)  # [B, N]
     positive = sum(rows[: ranks.rank]) + torch.arange(len(h), device=h.device)
     dropped = None
@@ -83,11 +86,19 @@ def rows_against(
     return losses.sum() * (ranks.size / sum(rows)), e_pos, e_neg
 
 
-def idle(energy_model: nn.Module, h: Tensor, a_pos: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def idle(energy_model: nn.Module, h: Tensor, a_pos: Tensor, pad_mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
     """Zeros for a rank without rows, from a made-up row, so that it has gradients, and a DDP wrapper its forward."""
-    row, action = h.new_zeros(1, *h.shape[1:]), a_pos.new_zeros(1, *a_pos.shape[1:])
-    zero = 0 * energy_matrix(energy_model, row, action).sum()
+    shape = 1, max(1, h.shape[1]), h.shape[2]
+    mask = None if pad_mask is None else torch.zeros(shape[:2], dtype=pad_mask.dtype, device=h.device)
+    with evaluating(energy_model):
+        energies = energy_matrix(energy_model, _ramp(shape, h), _ramp((1, *a_pos.shape[1:]), a_pos), mask)
+    zero = 0 * energies.sum()
     return zero, zero, zero
+
+
+def _ramp(shape: tuple[int, ...], like: Tensor) -> Tensor:
+    """Not zeros, whose norm a model may divide by."""
+    return torch.linspace(-1, 1, math.prod(shape)).view(shape).to(like)
 
 
 def infonce(
@@ -102,7 +113,8 @@ def infonce(
     negatives = ~is_positive if dropped is None else ~(is_positive | dropped)
     logits = (-energies / tau).masked_fill(~(negatives | is_positive), -torch.inf)
     losses = F.cross_entropy(logits, positive, reduction="none")
-    record(losses, logits.argmax(dim=1) == positive, energies.shape[1])
+    others = logits.detach().masked_fill(is_positive, -torch.inf).amax(dim=1)
+    record(losses, logits.detach()[is_positive] > others, energies.shape[1])  # a tie is no hit
     e_neg = energies.masked_fill(~negatives, 0).sum() / negatives.sum().clamp_min(1)
     return losses, energies[is_positive].mean(), e_neg
 

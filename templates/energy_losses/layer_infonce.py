@@ -7,8 +7,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from .global_infonce import distance, idle, infonce
-from .metrics import announce_first_call
-from .ranks import ALONE, exchange_rows, training_ranks
+from .metrics import announce, first_checksum
+from .ranks import ALONE, exchange_rows, gather_integers, training_ranks
 from .scoring import energy_matrix
 
 _NOISE = (0.1, 0.2, 0.4)
@@ -54,13 +54,15 @@ def layer_based_energy_infonce_loss(
         ValueError: a setting or a shape is wrong on this rank.
     """
     ranks = training_ranks(group)
+    checksum = first_checksum(energy_model)
+    checksums = [] if checksum is None else gather_integers(ranks, [checksum], ground_truth_actions.device)
     problem = ALONE.problem(tau, min_distance, None)
     if num_negatives < 1:
         problem = "num_negatives must be at least 1"
     exchange_rows(ALONE, context_hidden, ground_truth_actions, energy_mask, problem)
     negatives = make_negatives(ground_truth_actions, layer_actions, num_negatives, generator)
     if len(context_hidden) == 0:
-        result = idle(energy_model, context_hidden, ground_truth_actions)
+        result = idle(energy_model, context_hidden, ground_truth_actions, energy_mask)
     else:
         candidates = torch.cat([ground_truth_actions.unsqueeze(1), negatives], dim=1)  # [B, 1 + M, H, Da]
         energies = energy_matrix(energy_model, context_hidden, candidates, energy_mask)
@@ -70,7 +72,8 @@ def layer_based_energy_infonce_loss(
             dropped = distance(ground_truth_actions.unsqueeze(1), candidates) < min_distance
         losses, e_pos, e_neg = infonce(energies, expert_first, tau, dropped)
         result = losses.mean(), e_pos, e_neg
-    announce_first_call(energy_model, ranks, 1 + num_negatives)
+    if checksums:
+        announce(energy_model, ranks, 1 + num_negatives, all(other == checksums[0] for other in checksums))
     return result
 
 

@@ -7,7 +7,7 @@ from typing import TypedDict
 import torch
 from torch import Tensor, nn
 
-from .ranks import Ranks, unwrapped, weights_are_equal
+from .ranks import Ranks, unwrapped, weights_checksum
 from .scoring import is_folded
 
 
@@ -39,19 +39,24 @@ def record(row_losses: Tensor, hits: Tensor, candidates: int) -> None:
     _latest["loss_over_log_n"] = row_losses.detach().mean() / math.log(max(candidates, 2))
 
 
-def announce_first_call(energy_model: nn.Module, ranks: Ranks, candidates: int) -> bool:
-    """At a model's first training call, on all ranks together, print one line on rank 0; whether this was it."""
+def first_checksum(energy_model: nn.Module) -> int | None:
+    """The weights' checksum at a model's first training call, and nothing at later ones."""
     model = unwrapped(energy_model)
     if not torch.is_grad_enabled() or model in _announced:
-        return False
+        return None
     _announced.add(model)
-    equal = weights_are_equal(ranks, model)
+    return weights_checksum(model)
+
+
+def announce(energy_model: nn.Module, ranks: Ranks, candidates: int, weights_equal: bool) -> None:
+    """Print one line about the first step on rank 0."""
     if ranks.rank == 0:
-        weights = "equal" if equal else "DIFFERENT (is broadcast_parameters called, with its gradients averaged?)"
-        scoring = "folded" if is_folded(model) else "plain"
+        weights = (
+            "equal" if weights_equal else "DIFFERENT (is broadcast_parameters called, with its gradients averaged?)"
+        )
+        scoring = "folded" if is_folded(energy_model) else "plain"
         print(
             f"energy_losses: ranks {ranks.size}, candidates per row {candidates}, scoring {scoring}, "
             f"weights on the ranks {weights}",
             flush=True,
         )
-    return True

@@ -7,7 +7,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from .global_infonce import rows_against
-from .metrics import announce_first_call
+from .metrics import announce, first_checksum
 from .ranks import exchange_rows, gather_actions, training_ranks, unwrapped
 
 _queues: "weakref.WeakKeyDictionary[nn.Module, Tensor]" = weakref.WeakKeyDictionary()
@@ -39,7 +39,8 @@ def queued_energy_infonce_loss(
     problem = ranks.problem(tau, min_distance, world_size)
     if queue_size < 1:
         problem = "queue_size must be at least 1"
-    rows = exchange_rows(ranks, h, a_pos, pad_mask, problem)
+    checksum = first_checksum(energy_model)
+    rows, weights_equal = exchange_rows(ranks, h, a_pos, pad_mask, problem, checksum)
     actions = candidates = gather_actions(ranks, a_pos, rows)
     model = unwrapped(energy_model)
     if torch.is_grad_enabled():
@@ -47,5 +48,6 @@ def queued_energy_infonce_loss(
         candidates = torch.cat([actions, queue])
         _queues[model] = torch.cat([queue, actions.detach()])[-queue_size:]
     result = rows_against(energy_model, h, a_pos, pad_mask, candidates, ranks, rows, tau, min_distance)
-    announce_first_call(energy_model, ranks, len(candidates))
+    if checksum is not None:
+        announce(energy_model, ranks, len(candidates), weights_equal)
     return result

@@ -70,32 +70,36 @@ def gather_integers(ranks: Ranks, values: list[int], device: torch.device) -> li
     return torch.stack(parts).tolist()
 
 
-def exchange_rows(ranks: Ranks, h: Tensor, a_pos: Tensor, pad_mask: Tensor | None, problem: str) -> list[int]:
-    """Rows of each rank's batch, from one small header per rank.
+def exchange_rows(
+    ranks: Ranks, h: Tensor, a_pos: Tensor, pad_mask: Tensor | None, problem: str, checksum: int | None = None
+) -> tuple[list[int], bool]:
+    """Rows of each rank's batch, from one small header per rank, and whether those that send a checksum send one.
 
     The header holds all that can be wrong, and every rank judges every header: where one rank's input is bad, all
     raise the same ``ValueError`` at once instead of waiting for it. ``problem`` is what a loss finds wrong with its
-    settings, in one short line.
+    settings, in one short line. The weights' checksum travels here too: a message of its own, at a call that some rank
+    has missed, would meet another rank's next message.
     """
     shapes = [h.shape, a_pos.shape, () if pad_mask is None else pad_mask.shape]
     dtype = _FLOATS.index(a_pos.dtype) if a_pos.dtype in _FLOATS else -1
     header = [dtype]
     for shape in shapes:
         header += [len(shape), *shape[:3], *[0] * (3 - len(shape))]
-    headers = gather_integers(ranks, header + _packed(problem), a_pos.device)
+    headers = gather_integers(ranks, [*header, *_packed(problem), -1 if checksum is None else checksum], a_pos.device)
     for rank, values in enumerate(headers):
         wrong = _what_is_wrong(values, headers[0])
         if wrong:
             where = f", rank {rank} of {ranks.size}" if ranks.size > 1 else ""
             raise ValueError(f"energy loss{where}: {wrong}")
-    return [values[6] for values in headers]
+    checksums = {values[-1] for values in headers} - {-1}
+    return [values[6] for values in headers], len(checksums) <= 1
 
 
 def _what_is_wrong(header: list[int], first: list[int]) -> str:
     dtype, *sizes = header
     h, a_pos, pad_mask = (sizes[i + 1 : i + 1 + min(3, sizes[i])] for i in (0, 4, 8))
     seen = f"h {h}, a_pos {a_pos}" + (f", pad_mask {pad_mask}" if pad_mask else "")
-    if problem := _unpacked(sizes[12:]):
+    if problem := _unpacked(sizes[12:-1]):
         return problem
     if sizes[0] != 3 or sizes[4] != 3 or sizes[8] not in (0, 2):
         return f"expected h [B, S, D], a_pos [B, H, Da] and pad_mask [B, S]; got {seen}"
@@ -137,13 +141,12 @@ def gather_actions(ranks: Ranks, a_pos: Tensor, rows: list[int]) -> Tensor:
     return torch.cat(actions)
 
 
-def weights_are_equal(ranks: Ranks, energy_model: nn.Module) -> bool:
-    """Whether all ranks hold the same parameters, by a checksum of their bytes."""
-    checksum = 0
-    for place, parameter in enumerate(energy_model.parameters(), start=1):
-        checksum += place * int(_bytes(parameter).sum(dtype=torch.int64))
-    checksums = gather_integers(ranks, [checksum], next(energy_model.parameters(), torch.empty(0)).device)
-    return all(other == checksums[0] for other in checksums)
+def weights_checksum(energy_model: nn.Module) -> int:
+    """A number that differs where a parameter's bytes do."""
+    return sum(
+        place * int(_bytes(parameter).sum(dtype=torch.int64))
+        for place, parameter in enumerate(energy_model.parameters(), start=1)
+    )
 
 
 def broadcast_parameters(energy_model: nn.Module, *, group: dist.ProcessGroup | None = None) -> None:

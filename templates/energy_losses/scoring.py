@@ -10,7 +10,6 @@ Plain scoring, which any model can take, calls it with B * N pairs and encodes e
 """
 
 import contextlib
-import copy
 import inspect
 import warnings
 import weakref
@@ -18,7 +17,6 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -65,11 +63,13 @@ def energy_matrix(
     if h.dim() != 3 or a.dim() not in (3, 4) or (a.dim() == 4 and len(a) != len(h)):
         raise ValueError(f"expected h [B, S, D], a [N, H, Da] or [B, N, H, Da]; got {[*h.shape]}, {[*a.shape]}")
     dtype = _dtype(energy_model, h)
+    if not torch.is_grad_enabled():
+        energy_model = unwrapped(energy_model)  # DistributedDataParallel sends buffers at every call
     candidates = a.to(dtype) if a.dim() == 4 else a.to(dtype).unsqueeze(0)  # [B or 1, N, H, Da]
     method = _method(energy_model, h, candidates, pad_mask, shared=a.dim() == 3)
     if method.repeats_candidates:
         candidates = candidates.expand(len(h), -1, -1, -1)
-    if method.trims and pad_mask is not None and pad_mask.shape == h.shape[:2]:
+    if method.trims and pad_mask is not None and pad_mask.dtype == torch.bool and pad_mask.shape == h.shape[:2]:
         h, pad_mask = _trimmed(h, pad_mask)
     return _in_chunks(method, energy_model, h.to(dtype), candidates, pad_mask, chunk)
 
@@ -126,7 +126,7 @@ def _score_folded(model: nn.Module, h: Tensor, candidates: Tensor, pad_mask: Ten
         candidates = torch.cat([candidates, candidates[:, :1]], dim=1)
     with _folded_attention(model, rows, candidates.shape[1], memory):
         energies = _first(model(h, candidates.flatten(0, 1), pad_mask))
-    return energies.reshape(rows, -1)[:, :count]
+    return energies.reshape(rows, candidates.shape[1])[:, :count]
 
 
 @contextlib.contextmanager
@@ -165,6 +165,7 @@ def _folded_attention(model: nn.Module, rows: int, count: int, memory: _Memory) 
         return output.transpose(0, 0 if module.batch_first else 1), weights
 
     with contextlib.ExitStack() as hooks:
+        hooks.enter_context(_without_fast_path())
         for module in model.modules():
             if isinstance(module, nn.MultiheadAttention):
                 hooks.callback(module.register_forward_pre_hook(before, with_kwargs=True).remove)
@@ -199,10 +200,13 @@ def _find_method(
 ) -> tuple[_Method, str]:
     if _has_compiled_parts(_eager(energy_model)):
         return _Method(), "a part of it is compiled"
+    model = unwrapped(energy_model)
+    if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules()):
+        return _Method(), "its BatchNorm depends on which pairs are scored together"
     reason = ""
     for is_shared in (True, False) if shared else (False,):
         try:
-            method = _compare(unwrapped(energy_model), h, candidates, pad_mask, is_shared)
+            method = _compare(model, h, candidates, pad_mask, is_shared)
         except Exception as error:  # whatever a model raises at inputs that it was not written for
             reason = reason or f"folding it raises {type(error).__name__} ({str(error).splitlines()[:1]})"
             continue
@@ -212,18 +216,49 @@ def _find_method(
     return _Method(), reason
 
 
+class _StandIn(nn.Module):
+    """The model with copies of its tensors, so that a check changes neither its gradients nor its buffers.
+
+    The weights are a little away from the model's own: what a zero-initialised gate or head hides today counts as soon
+    as it is trained. In 16 bits, candidates can be too close to tell apart, so the copies have 32.
+    """
+
+    def __init__(self, model: nn.Module, dtype: torch.dtype, generator: torch.Generator) -> None:
+        super().__init__()
+        self.model = model
+        self.tensors: dict[str, Tensor] = {}
+        for name, buffer in model.named_buffers():
+            self.tensors[name] = buffer.detach().to(_wide(buffer.dtype), copy=True)
+        for name, parameter in model.named_parameters():
+            tensor = parameter.detach().to(_wide(parameter.dtype), copy=True)
+            if tensor.is_floating_point():
+                noise = 0.1 * torch.randn(tensor.shape, generator=generator).to(tensor)
+                tensor = torch.where(tensor == 0, 0.1 * noise.sign(), tensor * (1 + noise))
+            self.tensors[name] = tensor
+
+    def forward(self, *inputs: Any) -> Any:
+        return torch.func.functional_call(self.model, self.tensors, inputs)
+
+
+def _wide(dtype: torch.dtype) -> torch.dtype:
+    return torch.float32 if dtype in (torch.bfloat16, torch.float16) else dtype
+
+
 def _compare(model: nn.Module, h: Tensor, candidates: Tensor, pad_mask: Tensor | None, shared: bool) -> _Method:
     """Compare folded with plain scoring on two contexts and three candidates, where no count equals another."""
-    if _dtype(model, h) in (torch.bfloat16, torch.float16):
-        model = copy.deepcopy(model).float()  # in 16 bits, candidates can be too close to tell apart
     generator = torch.Generator().manual_seed(0)
+    dtype = _wide(_dtype(model, h))
     with contextlib.ExitStack() as stack:
-        stack.enter_context(torch.no_grad())
+        stack.enter_context(warnings.catch_warnings())
+        warnings.simplefilter("ignore")  # what a model has to say of its inputs, it says again in the real pass
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.enable_grad())
         stack.enter_context(torch.autocast(h.device.type, enabled=False))
         stack.enter_context(torch.random.fork_rng([h.device] if h.is_cuda else []))
-        stack.enter_context(_evaluating(model))
         stack.enter_context(_full_precision())
-        rows = h.detach()[[0, -1]].to(_dtype(model, h))
+        stack.enter_context(_without_fast_path())
+        model = _StandIn(model, dtype, generator)
+        rows = torch.nan_to_num(h.detach()[[0, -1]].to(dtype), posinf=0.0, neginf=0.0)
         noise = torch.randn(rows.shape, generator=generator).to(rows)
         rows = rows + noise * rows.abs().mean().clamp_min(1e-3)  # distinct, also where the batch has one row
         mask = None if pad_mask is None else pad_mask[[0, -1]]
@@ -232,14 +267,22 @@ def _compare(model: nn.Module, h: Tensor, candidates: Tensor, pad_mask: Tensor |
             actions = torch.cat([actions, actions.flip(1)])
 
         memory: _Memory = []
-        plain = _watched(model, _score_pairs, rows, actions, mask)
-        if not _agree(plain, _watched(model, _score_folded, rows, actions, mask, memory)):
-            return _Method()
-        return _Method(
-            folds=True,
-            reuses_keys=_reuses_keys(model, plain, rows, actions, mask, memory),
-            trims=_ignores_padding(model, plain, rows, actions, mask),
-        )
+        with evaluating(model):
+            plain = _watched(model, _score_pairs, rows, actions, mask)
+            if not _agree(plain, _watched(model, _score_folded, rows, actions, mask, memory)) or not memory:
+                return _Method()
+            method = _Method(
+                folds=True,
+                reuses_keys=_reuses_keys(model, plain, rows, actions, mask, memory),
+                trims=_ignores_padding(model, rows, actions, mask),
+            )
+            # Four candidates are a multiple of two contexts, three were none.
+            one_more = torch.cat([actions, actions[:, :1]], dim=1)
+            if not _close(plain[-2].view(2, 3, 1), _score_folded(model, rows, one_more, mask, [])[:, :3, None]):
+                return _Method()
+        # As the model is set, in training that is: its own branches, and its own recomputation in the backward pass.
+        torch.autograd.backward(_score_folded(model, rows, one_more.requires_grad_(), mask, []).sum())
+        return method
 
 
 def _reuses_keys(
@@ -252,18 +295,21 @@ def _reuses_keys(
         return False
 
 
-def _ignores_padding(model: nn.Module, plain: list[Tensor], h: Tensor, actions: Tensor, mask: Tensor | None) -> bool:
-    if mask is None or mask.dtype != torch.bool or mask.shape != h.shape[:2]:
+def _ignores_padding(model: nn.Module, h: Tensor, actions: Tensor, mask: Tensor | None) -> bool:
+    """Whether a second half that is masked may as well be missing."""
+    kept = h.shape[1] // 2
+    if mask is None or mask.dtype != torch.bool or mask.shape != h.shape[:2] or kept == 0:
         return False
+    hidden = (torch.arange(h.shape[1], device=h.device) >= kept).expand(len(h), -1)
     try:
-        longer = torch.cat([h, h.flip(-1)], dim=1), actions, F.pad(mask, (0, h.shape[1]), value=True)
-        return _agree(plain, _watched(model, _score_folded, *longer, []))
+        whole = _watched(model, _score_folded, h, actions, hidden, [])
+        return _agree(whole, _watched(model, _score_folded, h[:, :kept], actions, hidden[:, :kept], []))
     except Exception:
         return False
 
 
-def _watched(model: nn.Module, score: Any, *args: Any) -> list[Tensor]:
-    """Outputs of all modules in the order of their calls, then the energies."""
+def _watched(model: nn.Module, score: Any, h: Tensor, actions: Tensor, *args: Any) -> list[Tensor]:
+    """Outputs of all modules in the order of their calls, then the energies, then their slope in the actions."""
     seen: list[Tensor] = []
 
     def watch(module: nn.Module, inputs: Any, outputs: Any) -> None:
@@ -274,8 +320,13 @@ def _watched(model: nn.Module, score: Any, *args: Any) -> list[Tensor]:
     with contextlib.ExitStack() as hooks:
         for module in model.modules():
             hooks.callback(module.register_forward_hook(watch).remove)
-        energies = score(model, *args)
-    return [*seen, energies.flatten()]
+        actions = actions.detach().requires_grad_()
+        energies = score(model, h, actions, *args).flatten()
+    slope = torch.zeros_like(actions)
+    if energies.requires_grad:
+        torch.autograd.backward((energies * torch.arange(1.0, 7.0).to(energies)).sum())
+        slope = slope if actions.grad is None else actions.grad
+    return [*[output.detach() for output in seen], energies.detach(), slope.flatten()]
 
 
 def _agree(plain: list[Tensor], other: list[Tensor]) -> bool:
@@ -286,22 +337,36 @@ def _agree(plain: list[Tensor], other: list[Tensor]) -> bool:
     shows a layer that has seen the context.
     """
     decided = False
+    *plain, slope = plain
+    *other, other_slope = other
+    if not (slope - other_slope).abs().max() <= 8 * torch.finfo(slope.dtype).eps ** 0.5 * slope.abs().max():
+        return False
     for expected, found in zip(plain, other, strict=True):
         if expected.shape != found.shape or len(expected) != 6:
             continue  # encodes contexts or candidates, not pairs
         expected, found = expected.reshape(2, 3, -1), found.reshape(2, 3, -1)
-        eps = torch.finfo(expected.dtype).eps
-        spread = (expected.amax(1) - expected.amin(1)).max()
-        noise = 64 * eps * expected.abs().max()
-        if not (expected - found).abs().max() <= noise.maximum(8 * eps**0.5 * spread):
+        if not _close(expected, found):
             return False
-        means = expected.mean(1)
+        means, (spread, noise) = expected.mean(1), _spread_and_noise(expected)
         decided |= bool(spread > 50 * noise and (means[0] - means[1]).abs().max() > noise)
     return decided
 
 
+def _close(expected: Tensor, found: Tensor) -> bool:
+    """Whether values of two contexts and three candidates, [2, 3, ...], are equal to a part of their spread."""
+    spread, noise = _spread_and_noise(expected)
+    tolerance = noise.maximum(8 * torch.finfo(expected.dtype).eps ** 0.5 * spread)
+    return bool((expected - found).abs().max() <= tolerance)
+
+
+def _spread_and_noise(values: Tensor) -> tuple[Tensor, Tensor]:
+    spread = (values.amax(1) - values.amin(1)).max()
+    return spread, 64 * torch.finfo(values.dtype).eps * values.abs().max()
+
+
 @contextlib.contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """The model in evaluation mode, every module's own flag restored after it."""
     flags = [(module, module.training) for module in model.modules()]
     try:
         for module, _ in flags:
@@ -325,6 +390,21 @@ def _full_precision() -> Iterator[None]:
         setattr(matmul, name, before)
 
 
+@contextlib.contextmanager
+def _without_fast_path() -> Iterator[None]:
+    """Without the inference kernels of ``nn.TransformerEncoder``, whose nested tensors a fold cannot take."""
+    backend = getattr(torch.backends, "mha", None)  # torch 2.3 and later
+    if backend is None:
+        yield
+        return
+    before = backend.get_fastpath_enabled()
+    try:
+        backend.set_fastpath_enabled(False)
+        yield
+    finally:
+        backend.set_fastpath_enabled(before)
+
+
 def _eager(energy_model: nn.Module) -> nn.Module:
     """The model without an outermost ``torch.compile``, whose code is fixed and takes no hooks."""
     return getattr(energy_model, "_orig_mod", energy_model)
@@ -342,7 +422,7 @@ def _trimmed(h: Tensor, pad_mask: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _dtype(energy_model: nn.Module, h: Tensor) -> torch.dtype:
-    return next((parameter.dtype for parameter in energy_model.parameters()), h.dtype)
+    return next((p.dtype for p in energy_model.parameters() if p.is_floating_point()), h.dtype)
 
 
 def _first(output: Any) -> Tensor:

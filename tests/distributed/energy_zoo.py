@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 # MODULE:CLASS of a model to test, made as CLASS(state_dim, act_dim). It stays in float32, with a tolerance to match.
 OWN_MODEL = os.environ.get("ENERGY_PATCH_MODEL", "")
@@ -121,6 +122,30 @@ class SkipEnergy(CrossEnergy):
         return z + pooled.repeat_interleave(len(z) // len(context), dim=0)[:, None]
 
 
+class EncoderEnergy(CrossEnergy):
+    """A whole transformer encodes the context, whose inference kernels make nested tensors of a mask."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        layer = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True)
+        self.encoder = nn.TransformerEncoder(layer, 1)
+
+    def attend(self, steps: Tensor, context: Tensor, mask: Tensor | None) -> Tensor:
+        return super().attend(steps, self.encoder(context, src_key_padding_mask=mask), mask)
+
+
+class GatedEnergy(CrossEnergy):
+    """A gate that opens in training lets the padding through."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.gate = nn.Parameter(torch.zeros(1))
+
+    def attend(self, steps: Tensor, context: Tensor, mask: Tensor | None) -> Tensor:
+        z = super().attend(steps, context, mask)
+        return z + self.gate * context.mean(dim=1).repeat_interleave(len(z) // len(context), dim=0)[:, None]
+
+
 class JointEnergy(CrossEnergy):
     """Context and actions are one sequence that attends to itself: cannot be folded."""
 
@@ -168,9 +193,52 @@ class StepIndexEnergy(CrossEnergy):
         self.cross = self._Numbered(8, 2, batch_first=True)
 
 
+class CheckpointedEnergy(CrossEnergy):
+    """Computes its attention again in the backward pass, when no hook is there."""
+
+    def attend(self, steps: Tensor, context: Tensor, mask: Tensor | None) -> Tensor:
+        return checkpoint(super().attend, steps, context, mask, use_reentrant=False)
+
+
+class RepeatingEnergy(CrossEnergy):
+    """Repeats contexts by itself where actions are more."""
+
+    def forward(self, h: Tensor, a: Tensor, pad_mask: Tensor | None = None) -> Any:
+        times = len(a) // len(h)
+        mask = None if pad_mask is None else pad_mask.repeat_interleave(times, dim=0)
+        return super().forward(h.repeat_interleave(times, dim=0), a, mask)
+
+
+class BatchNormEnergy(CrossEnergy):
+    """Its energies depend on which pairs are scored together."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.norm = nn.BatchNorm1d(8)
+
+    def attend(self, steps: Tensor, context: Tensor, mask: Tensor | None) -> Tensor:
+        return self.norm(super().attend(steps, context, mask).transpose(1, 2)).transpose(1, 2)
+
+
+class TrainingBranchEnergy(CrossEnergy):
+    """Something that happens in training only depends on the number of contexts."""
+
+    def attend(self, steps: Tensor, context: Tensor, mask: Tensor | None) -> Tensor:
+        z = super().attend(steps, context, mask)
+        return z * torch.ones(len(context), 1, 1, dtype=z.dtype) if self.training else z
+
+
+class CountingEnergy(CrossEnergy):
+    """Counts its calls in a buffer."""
+
+    def forward(self, h: Tensor, a: Tensor, pad_mask: Tensor | None = None) -> Any:
+        self.offset.add_(1)
+        return super().forward(h, a, pad_mask) - self.offset
+
+
 FOLDABLE = (
     CrossEnergy, TupleEnergy, TwoLayerEnergy, ResidualEnergy, SequenceFirstEnergy, HeadWeightsEnergy,
-    ContextAttentionEnergy, SkipEnergy,
+    ContextAttentionEnergy, SkipEnergy, EncoderEnergy, GatedEnergy,
 )  # fmt: skip
 NOT_FOLDABLE = (JointEnergy, AcrossActionsEnergy, PooledEnergy, CausalEnergy, StepIndexEnergy)
 

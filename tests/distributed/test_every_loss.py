@@ -1,5 +1,6 @@
 """What every loss promises, whatever its negatives are."""
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -49,9 +50,10 @@ COLLECTIVES = [
 ]
 
 
-def validate_unevenly(rank: int, world: int, name: str, context: str) -> list[Tensor | None]:
+def validate_unevenly(rank: int, world: int, name: str, context: str, wrapped: bool) -> list[Tensor | None]:
     """Validation of another length on each rank, between two training steps."""
     model, loss = zoo.build(), LOSSES[name]
+    model = DistributedDataParallel(model) if wrapped else model
     first = loss(model, plain.make_batch(3, seed=rank))[0]
     with pytest.MonkeyPatch.context() as patch, getattr(torch, context)():
         for collective in COLLECTIVES:
@@ -59,7 +61,8 @@ def validate_unevenly(rank: int, world: int, name: str, context: str) -> list[Te
         for i in range(rank):
             results = loss(model, plain.make_batch(2, seed=100 * rank + i))
             assert all(torch.isfinite(x) and not x.requires_grad for x in results)
-    (first + loss(model, plain.make_batch(3, seed=rank + world))[0]).backward()
+    first.backward()
+    loss(model, plain.make_batch(3, seed=rank + world))[0].backward()
     average_gradients(model)
     return plain.gradients(model)
 
@@ -68,11 +71,11 @@ def refuse(*_: Any, **__: Any) -> None:
     raise AssertionError("a collective was issued")
 
 
-@pytest.mark.parametrize("context", ["no_grad", "inference_mode"])
+@pytest.mark.parametrize(("context", "wrapped"), [("no_grad", False), ("inference_mode", False), ("no_grad", True)])
 @every_loss
-def test_validation_issues_no_collective_and_leaves_no_trace(pool: Any, name: str, context: str) -> None:
+def test_validation_issues_no_collective_and_leaves_no_trace(pool: Any, name: str, context: str, wrapped: bool) -> None:
     assert {"all_gather", "all_gather_into_tensor", "all_reduce", "barrier", "broadcast"} <= set(COLLECTIVES)
-    results = pool.run(4, validate_unevenly, name, context)
+    results = pool.run(4, validate_unevenly, name, context, wrapped)
     without = pool.run(4, train_without_validation, name)
     for found, expected in zip(results, without, strict=True):
         assert plain.distance(found, expected) < EXACT
@@ -147,6 +150,53 @@ def test_a_rank_without_rows_takes_part(pool: Any, name: str) -> None:
         first, *others = pool.run(4, step, name, [2, 0, 3, 0], change)
         assert all(gradient is not None and torch.isfinite(gradient).all() for gradient in first)
         assert all(plain.distance(other, first) == 0 for other in others)
+
+
+class NarrowEnergy(zoo.CrossEnergy):
+    """Needs a mask, and contexts of some length."""
+
+    def forward(self, h: Tensor, a: Tensor, pad_mask: Tensor | None = None) -> Any:
+        assert pad_mask is not None
+        h = h.masked_fill(pad_mask[..., None], 1.0)
+        return super().forward(h / h.norm(dim=-1, keepdim=True), a, pad_mask)
+
+
+def without_rows(rank: int, world: int, name: str) -> list[Tensor | None]:
+    model = zoo.build(NarrowEnergy)
+    batch = plain.share(plain.make_batch(5), [2, 0, 3], rank)
+    LOSSES[name](model, batch)[0].backward()
+    average_gradients(model)
+    return plain.gradients(model)
+
+
+@every_loss
+def test_a_made_up_row_suits_a_model_that_is_narrow(pool: Any, name: str) -> None:
+    for gradients in pool.run(3, without_rows, name):
+        assert all(torch.isfinite(gradient).all() for gradient in gradients)
+
+
+def skip_the_first_batch(rank: int, world: int, name: str) -> list[Tensor | None]:
+    """The model fails on one rank at the first step, and the user goes on."""
+    model = zoo.build()
+    for seed in range(3):
+        batch = plain.make_batch(3, seed=world * seed + rank)
+        with contextlib.ExitStack() as stack:
+            if seed == 0 and rank == 1:
+                stack.enter_context(pytest.raises(ArithmeticError))
+                stack.callback(model.register_forward_pre_hook(fail).remove)
+            LOSSES[name](model, batch)[0].backward()
+        average_gradients(model)
+    return plain.gradients(model)
+
+
+def fail(*_: Any) -> None:
+    raise ArithmeticError
+
+
+@every_loss
+def test_a_rank_whose_model_fails_may_go_on(pool: Any, name: str) -> None:
+    first, *others = pool.run(3, skip_the_first_batch, name)
+    assert all(plain.distance(other, first) == 0 for other in others)
 
 
 @pytest.mark.parametrize("name", ["global", "adaptive, in-batch"])

@@ -11,6 +11,7 @@ import plain_reference as plain
 import pytest
 import torch
 from energy_losses.global_infonce import distributed_energy_inbatch_swap_infonce as global_loss
+from energy_losses.layer_infonce import layer_based_energy_infonce_loss as layer_loss
 from energy_losses.metrics import latest_metrics
 from energy_losses.ranks import average_gradients, broadcast_parameters
 from energy_zoo import EXACT
@@ -83,3 +84,10 @@ def test_equal_batches_on_all_ranks_are_noticed(pool: Any) -> None:
         assert abs(loss - local - math.log(4)) < EXACT
         assert len(messages) == 1
         assert "seeded alike" in messages[0]
+
+
+def test_a_tie_is_no_hit() -> None:
+    model, batch = zoo.build(zoo.ScaledEnergy), plain.make_batch(4)
+    model.scale = 0.0
+    layer_loss(model, batch.h, batch.a, [], batch.mask)
+    assert latest_metrics()["top1"] == 0

@@ -92,6 +92,57 @@ def test_folding_them_would_be_wrong(kind: type[zoo.CrossEnergy]) -> None:
     assert (forced - plain.energies(model, batch, candidates)).abs().max() > 1e-4
 
 
+@pytest.mark.parametrize(
+    "kind", [zoo.CheckpointedEnergy, zoo.RepeatingEnergy, zoo.BatchNormEnergy, zoo.TrainingBranchEnergy]
+)
+@pytest.mark.parametrize(("rows", "count"), [(3, 6), (2, 2), (1, 4)])
+def test_models_that_only_a_step_would_show(kind: type[zoo.CrossEnergy], rows: int, count: int) -> None:
+    model, batch = zoo.build(kind), plain.make_batch(rows)
+    with pytest.warns(RuntimeWarning, match="pair by pair"):
+        energy_matrix(model, batch.h, batch.a, batch.mask)
+    check_equal(model, batch, make_candidates((count,)))
+
+
+def test_a_verdict_of_a_fresh_model_holds_when_it_is_trained() -> None:
+    model, batch = fresh(zoo.GatedEnergy, zero_head=True), plain.make_batch(3)
+    batch.mask[:, -2:] = True
+    batch.mask[:, 0] = False
+    energy_matrix(model, batch.h, batch.a, batch.mask)
+    assert is_folded(model)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter), alpha=0.4)
+    check_equal(model, batch, make_candidates((5,)))
+    check_equal(model, batch, make_candidates((5,)), chunk=2)
+
+
+def test_the_check_changes_no_buffer_and_no_gradient() -> None:
+    model, batch = zoo.build(zoo.CountingEnergy), plain.make_batch(3)
+    scoring._find_method(model, batch.h, batch.a[None], batch.mask, True)
+    assert model.offset == 1.0
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize("kind", zoo.FOLDABLE)
+def test_the_first_call_may_be_a_validation(kind: type[zoo.CrossEnergy], context: Any) -> None:
+    model, batch = zoo.build(kind).eval(), plain.make_batch(3)
+    with context():
+        rows = batch.h.clone()
+        found = energy_matrix(model, rows, make_candidates((5,)), batch.mask)
+    assert is_folded(model)
+    assert torch.allclose(found, plain.energies(model, batch, make_candidates((5,))), atol=EXACT, rtol=0)
+    model.train()
+    check_equal(model, batch, make_candidates((5,)))
+
+
+def test_the_dtype_is_that_of_the_first_floating_point_parameter() -> None:
+    model, batch = zoo.build(zoo.CrossEnergy), plain.make_batch(3)
+    expected = plain.energies(model, batch, batch.a)
+    model._parameters = {"codes": nn.Parameter(torch.zeros(1, dtype=torch.int8), requires_grad=False)}
+    assert torch.allclose(energy_matrix(model, batch.h, batch.a, batch.mask), expected, atol=EXACT, rtol=0)
+
+
 @pytest.mark.parametrize("zero_head", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("kind", zoo.FOLDABLE)

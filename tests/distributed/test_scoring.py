@@ -348,7 +348,7 @@ def test_a_model_with_a_compiled_part_is_scored_plainly() -> None:
 
 @pytest.mark.parametrize("chunk", [None, 2])
 def test_under_autocast(chunk: int | None) -> None:
-    model, batch, candidates = zoo.build().float(), plain.make_batch(3), make_candidates((5,))
+    model, batch, candidates = zoo.build(zoo.CrossEnergy).float(), plain.make_batch(3), make_candidates((5,))
     expected = plain.energies(model.double(), batch, candidates)
     model.float()
     spread = expected.amax() - expected.amin()

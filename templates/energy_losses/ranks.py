@@ -73,7 +73,7 @@ def gather_integers(ranks: Ranks, values: list[int], device: torch.device) -> li
 def exchange_rows(
     ranks: Ranks, h: Tensor, a_pos: Tensor, pad_mask: Tensor | None, problem: str, checksum: int | None = None
 ) -> tuple[list[int], bool]:
-    """Rows of each rank's batch, from one small header per rank, and whether those that send a checksum send one.
+    """Rows of each rank's batch, from one small header per rank, and whether all checksums sent are one number.
 
     The header holds all that can be wrong, and every rank judges every header: where one rank's input is bad, all
     raise the same ``ValueError`` at once instead of waiting for it. ``problem`` is what a loss finds wrong with its

@@ -223,7 +223,7 @@ class _StandIn(nn.Module):
     as it is trained. In 16 bits, candidates can be too close to tell apart, so the copies have 32.
     """
 
-    def __init__(self, model: nn.Module, dtype: torch.dtype, generator: torch.Generator) -> None:
+    def __init__(self, model: nn.Module, generator: torch.Generator) -> None:
         super().__init__()
         self.model = model
         self.tensors: dict[str, Tensor] = {}
@@ -257,7 +257,7 @@ def _compare(model: nn.Module, h: Tensor, candidates: Tensor, pad_mask: Tensor |
         stack.enter_context(torch.random.fork_rng([h.device] if h.is_cuda else []))
         stack.enter_context(_full_precision())
         stack.enter_context(_without_fast_path())
-        model = _StandIn(model, dtype, generator)
+        model = _StandIn(model, generator)
         rows = torch.nan_to_num(h.detach()[[0, -1]].to(dtype), posinf=0.0, neginf=0.0)
         noise = torch.randn(rows.shape, generator=generator).to(rows)
         rows = rows + noise * rows.abs().mean().clamp_min(1e-3)  # distinct, also where the batch has one row

@@ -89,7 +89,7 @@ def rows_against(
 def idle(energy_model: nn.Module, h: Tensor, a_pos: Tensor, pad_mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
     """Zeros for a rank without rows, from a made-up row, so that it has gradients, and a DDP wrapper its forward."""
     shape = 1, max(1, h.shape[1]), h.shape[2]
-    mask = None if pad_mask is None else torch.zeros(shape[:2], dtype=pad_mask.dtype, device=h.device)
+    mask = None if pad_mask is None else pad_mask.new_zeros(shape[:2])
     with evaluating(energy_model):
         energies = energy_matrix(energy_model, _ramp(shape, h), _ramp((1, *a_pos.shape[1:]), a_pos), mask)
     zero = 0 * energies.sum()

@@ -41,6 +41,14 @@ class _Method(NamedTuple):
     trims: bool = False  # positions that every row masks can be left out
 
 
+class _Watched(NamedTuple):
+    """What a comparison looks at: six pairs, of two contexts and three candidates."""
+
+    outputs: list[Tensor]  # of all modules in the order of their calls
+    energies: Tensor  # [6]
+    slope: Tensor  # of the energies in the actions
+
+
 _methods: "weakref.WeakKeyDictionary[nn.Module, dict[tuple[bool, bool], _Method]]" = weakref.WeakKeyDictionary()
 
 
@@ -278,7 +286,7 @@ def _compare(model: nn.Module, h: Tensor, candidates: Tensor, pad_mask: Tensor |
             )
             # Four candidates are a multiple of two contexts, three were none.
             one_more = torch.cat([actions, actions[:, :1]], dim=1)
-            if not _close(plain[-2].view(2, 3, 1), _score_folded(model, rows, one_more, mask, [])[:, :3, None]):
+            if not _close(plain.energies.view(2, 3, 1), _score_folded(model, rows, one_more, mask, [])[:, :3, None]):
                 return _Method()
         # As the model is set, in training that is: its own branches, and its own recomputation in the backward pass.
         torch.autograd.backward(_score_folded(model, rows, one_more.requires_grad_(), mask, []).sum())
@@ -286,7 +294,7 @@ def _compare(model: nn.Module, h: Tensor, candidates: Tensor, pad_mask: Tensor |
 
 
 def _reuses_keys(
-    model: nn.Module, plain: list[Tensor], h: Tensor, actions: Tensor, mask: Tensor | None, memory: _Memory
+    model: nn.Module, plain: _Watched, h: Tensor, actions: Tensor, mask: Tensor | None, memory: _Memory
 ) -> bool:
     one_position = None if mask is None else torch.zeros_like(mask[:, :1])
     try:
@@ -308,8 +316,7 @@ def _ignores_padding(model: nn.Module, h: Tensor, actions: Tensor, mask: Tensor 
         return False
 
 
-def _watched(model: nn.Module, score: Any, h: Tensor, actions: Tensor, *args: Any) -> list[Tensor]:
-    """Outputs of all modules in the order of their calls, then the energies, then their slope in the actions."""
+def _watched(model: nn.Module, score: Any, h: Tensor, actions: Tensor, *args: Any) -> _Watched:
     seen: list[Tensor] = []
 
     def watch(module: nn.Module, inputs: Any, outputs: Any) -> None:
@@ -326,22 +333,21 @@ def _watched(model: nn.Module, score: Any, h: Tensor, actions: Tensor, *args: An
     if energies.requires_grad:
         torch.autograd.backward((energies * torch.arange(1.0, 7.0).to(energies)).sum())
         slope = slope if actions.grad is None else actions.grad
-    return [*[output.detach() for output in seen], energies.detach(), slope.flatten()]
+    return _Watched([output.detach() for output in seen], energies.detach(), slope)
 
 
-def _agree(plain: list[Tensor], other: list[Tensor]) -> bool:
+def _agree(plain: _Watched, other: _Watched) -> bool:
     """Whether all that is computed per pair is equal, to a small part of what tells a context's candidates apart.
 
     The energies of a fresh model can differ by less than a tolerance on their size would allow, or not at all; then
     the hidden layers before them decide. Both contexts have the same candidates, so a mean over these that differs
     shows a layer that has seen the context.
     """
-    decided = False
-    *plain, slope = plain
-    *other, other_slope = other
-    if not (slope - other_slope).abs().max() <= 8 * torch.finfo(slope.dtype).eps ** 0.5 * slope.abs().max():
+    slope = plain.slope
+    if not (slope - other.slope).abs().max() <= 8 * torch.finfo(slope.dtype).eps ** 0.5 * slope.abs().max():
         return False
-    for expected, found in zip(plain, other, strict=True):
+    decided = False
+    for expected, found in zip([*plain.outputs, plain.energies], [*other.outputs, other.energies], strict=True):
         if expected.shape != found.shape or len(expected) != 6:
             continue  # encodes contexts or candidates, not pairs
         expected, found = expected.reshape(2, 3, -1), found.reshape(2, 3, -1)

@@ -160,9 +160,8 @@ def main() -> None:
         for name in options.cases:
             if name in SLOW and index:
                 continue
-            command = [sys.executable, __file__, "--one", name, "--device", options.device, "--dtype", options.dtype]
-            command += ["--model", options.model] if options.model else []
-            command += ["--repeats", "1" if name in SLOW else str(options.repeats), *["--compile"] * options.compile]
+            repeats = 1 if name in SLOW else options.repeats
+            command = [sys.executable, __file__, *sys.argv[1:], "--one", name, "--repeats", str(repeats)]
             output = subprocess.run(command, check=True, capture_output=True, text=True, timeout=600).stdout
             results[name].append(json.loads(output.splitlines()[-1]))
     medians = {

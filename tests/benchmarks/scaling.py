@@ -18,7 +18,6 @@ import test_ranks
 from gloo_pool import GlooPool
 
 WORLDS = (1, 2, 8, 32, 128, 512, 1024)
-HEADER_BYTES = 24 * 8
 
 
 def measure(candidates: int) -> dict[str, float]:
@@ -34,9 +33,16 @@ def main() -> None:
     if options.one:
         print(json.dumps(measure(options.one)))
         return
+    pool = GlooPool()
+    for world in (2, 4, 8):
+        sizes = pool.run(world, test_ranks.count_messages)[0]
+        gathers, reduces = sizes["all_gather"], sizes["all_reduce"]
+        header = gathers[0]  # of one size, whatever the model
+        print(f"{world} gloo ranks, small model: all-gathers of {gathers} B, all-reduces of {reduces} B per step")
+    pool.close()
     parameters = sum(p.numel() for p in loss_cost.RealShapeEnergy().parameters())
     actions = loss_cost.B * loss_cost.H * loss_cost.DA * 4
-    print(f"sent per rank: header {HEADER_BYTES} B, actions {actions} B per call; gradient {4 * parameters} B per step")
+    print(f"sent per rank: header {header} B, actions {actions} B per call; gradient {4 * parameters} B per step")
     print(f"{'ranks':>6}{'candidates':>12}{'seconds':>9}{'x first':>9}{'ms/candidate':>14}{'GB':>8}{'B received':>12}")
     first = 0.0
     for world in options.worlds:
@@ -46,15 +52,9 @@ def main() -> None:
         cost = json.loads(output.splitlines()[-1])
         seconds, size = cost["seconds"], cost["bytes"] / 1e9
         first = first or seconds
-        received = world * (HEADER_BYTES + actions)
+        received = world * (header + actions)
         relative, each = seconds / first, 1e3 * seconds / count
         print(f"{world:6}{count:12}{seconds:9.3f}{relative:9.2f}{each:14.3f}{size:8.3f}{received:12}", flush=True)
-    pool = GlooPool()
-    for world in (2, 4, 8):
-        sizes = pool.run(world, test_ranks.count_messages)[0]
-        gathers, reduces = sizes["all_gather"], sizes["all_reduce"]
-        print(f"{world} gloo ranks, small model: all-gathers of {gathers} B, all-reduces of {reduces} B per step")
-    pool.close()
 
 
 if __name__ == "__main__":

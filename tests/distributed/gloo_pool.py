@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 JOB_SECONDS = 60.0
+COLLECTIVES = ("all_", "barrier", "broadcast", "gather", "monitored", "recv", "reduce", "scatter", "send")
 
 
 class RankError(AssertionError):
@@ -67,6 +68,19 @@ class GlooPool:
             process.join()
             connection.close()
         self._workers = []
+
+
+def forbid_collectives(patch: Any) -> None:
+    """Make every collective of torch raise, while a ``pytest.MonkeyPatch`` lasts."""
+    import torch.distributed as dist
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise AssertionError("a collective was issued")
+
+    names = [name for name in dir(dist) if name.startswith(COLLECTIVES)]
+    assert {"all_gather", "all_gather_into_tensor", "all_reduce", "barrier", "broadcast"} <= set(names)
+    for name in names:
+        patch.setattr(dist, name, refuse)
 
 
 def _start_worker() -> tuple[Any, Connection]:

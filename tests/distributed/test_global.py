@@ -12,6 +12,7 @@ from energy_losses import global_infonce, ranks
 from energy_losses.global_infonce import distributed_energy_inbatch_swap_infonce as global_loss
 from energy_losses.ranks import average_gradients, broadcast_parameters
 from energy_zoo import EXACT
+from gloo_pool import forbid_collectives
 
 EVEN = {2: [3, 3], 4: [3] * 4, 8: [3] * 8}
 
@@ -101,14 +102,6 @@ def test_an_error_on_one_rank_is_raised_by_all(pool: Any, what: str, named: str)
     assert len(set(messages)) == 1
     assert "rank 1" in messages[0]
     assert named in messages[0]
-
-
-def forbid_collectives(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: Any, **__: Any) -> None:
-        raise AssertionError("a collective was issued")
-
-    for name in ("all_gather", "all_reduce", "broadcast", "barrier", "all_gather_object"):
-        monkeypatch.setattr(dist, name, refuse)
 
 
 def validate(rank: int, world: int) -> list[torch.Tensor]:

@@ -48,8 +48,8 @@ class Option:
 TAU = Option(
     "--tau",
     kind="field",
-    default=0.3,
-    help="Temperature of the InfoNCE logits; the original loss used 0.5.",
+    default=0.07,
+    help="Temperature of the InfoNCE logits; --tau 0.3 is the plan's, --tau 0.5 the original's.",
     field="energy_tau",
     keyword="tau",
     comment="Temperature of the energy model's InfoNCE loss",

@@ -58,9 +58,9 @@ def test_apply_tells_the_whole_story_on_stderr(script: Path, energy_patch: Comma
         "  line 21  every rank starts from rank 0's energy model",
         "  line 24  main passes energy_tau=cfg.energy_tau",
         "  line 25  gradients are averaged over ranks before they are used",
-        "  - temperature: 0.5 (the original's default) becomes 0.3, the default of the config field energy_tau; "
+        "  - temperature: 0.5 (the original's default) becomes 0.07, the default of the config field energy_tau; "
         "--tau 0.5 keeps the old one",
-        "  - line 12: validate calls forward without a config in scope, so energy_tau=0.3 holds there",
+        "  - line 12: validate calls forward without a config in scope, so energy_tau=0.07 holds there",
         "  new in energy_losses/: __init__.py, global_infonce.py, metrics.py, patch.json, ranks.py, scoring.py",
         "Next: start training as before. To take it back: energy-patch revert train.py",
     ]
@@ -199,7 +199,7 @@ def test_a_link_and_its_target_are_one_script(script: Path, energy_patch: Comman
 def test_json_leaves_the_notes_to_stderr(script: Path, energy_patch: Command) -> None:
     ran = energy_patch("apply", "--json", script)
     assert ran.json["outcome"] == "patched"
-    assert "temperature: 0.5 (the original's default) becomes 0.3" in ran.stderr
+    assert "temperature: 0.5 (the original's default) becomes 0.07" in ran.stderr
 
 
 def test_local_batch_leaves_the_loss_of_one_rank_alone(script: Path, energy_patch: Command) -> None:

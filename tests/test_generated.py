@@ -477,7 +477,7 @@ def scripts(draw: st.DrawFn) -> Script:
             in_reach = False  # a value is handed through one function, not through two
     if pieces["config"] in UNUSABLE:
         in_reach = False
-    tau = 0.7 if has_tau else (0.21 if pieces["config"] in OWN else 0.123) if in_reach else 0.3
+    tau = 0.7 if has_tau else (0.21 if pieces["config"] in OWN else 0.123) if in_reach else 0.07
     return Script(text, tau, pieces)
 
 
@@ -626,7 +626,7 @@ def check(script: Script, raw: bytes, kind: str) -> str:
         assert run_command("revert", path).exit_code == 0
         assert snapshot(Path(folder)) == {"train.py": raw}
     # The config field's value is tuned: what is in its reach must follow.
-    tuned = patched.replace(b"energy_tau: float = 0.3", b"energy_tau: float = 0.123")
+    tuned = patched.replace(b"energy_tau: float = 0.07", b"energy_tau: float = 0.123")
     if script.tau == 0.123 and tuned == patched:
         pytest.fail("the config has no field")
     check_events(script, before, run(tuned))

@@ -29,7 +29,7 @@ class Config:
     lr: float = 1e-3                 # Learning rate
     steps: int = 100                 # Steps,
                                      #   counted from 0
-    energy_tau: float = 0.3          # Temperature of the energy model's InfoNCE loss
+    energy_tau: float = 0.07         # Temperature of the energy model's InfoNCE loss
     energy_min_distance: float = 0.05  # Candidates closer than this to the expert action (RMS) are no negatives
 
     # fmt: on

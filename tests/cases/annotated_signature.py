@@ -31,7 +31,7 @@ from energy_losses.global_infonce import distributed_energy_inbatch_swap_infonce
 @dataclass
 class Config:
     lr: float = 1e-3
-    energy_tau: float = 0.3  # Temperature of the energy model's InfoNCE loss
+    energy_tau: float = 0.07  # Temperature of the energy model's InfoNCE loss
 
 
 def run(
@@ -39,7 +39,7 @@ def run(
     h: Tensor,
     a: Tensor,
     mask: Tensor = None,
-    energy_tau: float = 0.3,
+    energy_tau: float = 0.07,
     **extra: int
 ) -> Tensor:
     world_size = dist.get_world_size() if dist.is_initialized() else 1

@@ -27,6 +27,6 @@ class Config:
 
 def main(m, h, a):
     world_size = dist.get_world_size() if dist.is_initialized() else 1
-    x = distributed_energy_inbatch_swap_infonce(m, h, a, tau=0.3, world_size=world_size)
+    x = distributed_energy_inbatch_swap_infonce(m, h, a, tau=0.07, world_size=world_size)
     cfg = Config()
     return x, cfg.lr

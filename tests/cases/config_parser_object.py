@@ -29,4 +29,4 @@ def main(m, h, a):
     parser = ArgumentParser(Config)
     args = parser.parse_args()
     world_size = dist.get_world_size() if dist.is_initialized() else 1
-    return distributed_energy_inbatch_swap_infonce(m, h, a, tau=0.3, world_size=world_size)
+    return distributed_energy_inbatch_swap_infonce(m, h, a, tau=0.07, world_size=world_size)

@@ -25,4 +25,4 @@ class Sub(Config):
     z: int
 def main(cfg: Config):
     world_size = dist.get_world_size() if dist.is_initialized() else 1
-    distributed_energy_inbatch_swap_infonce(m, h, a, tau=0.3, world_size=world_size)
+    distributed_energy_inbatch_swap_infonce(m, h, a, tau=0.07, world_size=world_size)

@@ -35,6 +35,6 @@ def logged(fn):
 @logged
 def run(m, h, a):
     world_size = dist.get_world_size() if dist.is_initialized() else 1
-    return distributed_energy_inbatch_swap_infonce(m, h, a, tau=0.3, world_size=world_size)
+    return distributed_energy_inbatch_swap_infonce(m, h, a, tau=0.07, world_size=world_size)
 def main(cfg: Config):
     run(1, 2, 3)

@@ -14,4 +14,4 @@ from energy_losses.global_infonce import distributed_energy_inbatch_swap_infonce
 def run(m, h, a, mask):
     dist = (h - a).norm()
     world_size = torch_distributed.get_world_size() if torch_distributed.is_initialized() else 1
-    return distributed_energy_inbatch_swap_infonce(m, h, a, mask, tau=0.3, world_size=world_size), dist
+    return distributed_energy_inbatch_swap_infonce(m, h, a, mask, tau=0.07, world_size=world_size), dist

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 class Config:
     lr: float = 1
     """the learning rate"""
-    energy_tau: float = 0.3  # Temperature of the energy model's InfoNCE loss
+    energy_tau: float = 0.07  # Temperature of the energy model's InfoNCE loss
 
     def f(self): pass
 def main(cfg: Config):

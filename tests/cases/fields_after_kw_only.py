@@ -20,7 +20,7 @@ class Config:
     lr: float; x: int = 1
     _: dataclasses.KW_ONLY
     name: str
-    energy_tau: float = 0.3  # Temperature of the energy model's InfoNCE loss
+    energy_tau: float = 0.07  # Temperature of the energy model's InfoNCE loss
     def f(self): return 1
 def main(options: "Config"):
     world_size = dist.get_world_size() if dist.is_initialized() else 1

@@ -18,7 +18,7 @@ import dataclasses
 class Config:
   lr: float
   name: str  # the name
-  energy_tau: float = 0.3  # Temperature of the energy model's InfoNCE loss
+  energy_tau: float = 0.07  # Temperature of the energy model's InfoNCE loss
   # more about it
 def main(options: Config):
   world_size = dist.get_world_size() if dist.is_initialized() else 1

@@ -14,4 +14,4 @@ if TYPE_CHECKING:
     from e import energy_inbatch_swap_infonce
 def f(m, h, a):
     world_size = torch_distributed.get_world_size() if torch_distributed.is_initialized() else 1
-    return distributed_energy_inbatch_swap_infonce(m, h, a, tau=0.3, world_size=world_size)
+    return distributed_energy_inbatch_swap_infonce(m, h, a, tau=0.07, world_size=world_size)

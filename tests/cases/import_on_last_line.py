@@ -7,5 +7,5 @@ import torch.distributed as dist
 from energy_losses.global_infonce import distributed_energy_inbatch_swap_infonce
 def f(m, h, a):
     world_size = dist.get_world_size() if dist.is_initialized() else 1
-    return distributed_energy_inbatch_swap_infonce(m, h, a, tau=0.3, world_size=world_size)
+    return distributed_energy_inbatch_swap_infonce(m, h, a, tau=0.07, world_size=world_size)
 from e import energy_inbatch_swap_infonce

@@ -6,4 +6,4 @@ from e import energy_inbatch_swap_infonce
 import torch.distributed as dist
 from energy_losses.global_infonce import distributed_energy_inbatch_swap_infonce
 world_size = dist.get_world_size() if dist.is_initialized() else 1
-x = distributed_energy_inbatch_swap_infonce(m, h, a, tau=0.3, world_size=world_size)
+x = distributed_energy_inbatch_swap_infonce(m, h, a, tau=0.07, world_size=world_size)

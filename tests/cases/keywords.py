@@ -10,4 +10,4 @@ from energy_losses.global_infonce import distributed_energy_inbatch_swap_infonce
 
 def run(energy_model, h, a, mask):
     world_size = dist.get_world_size() if dist.is_initialized() else 1
-    return distributed_energy_inbatch_swap_infonce(energy_model=energy_model, h=h, pad_mask=mask, a_pos=a, tau=0.3, world_size=world_size)[0]
+    return distributed_energy_inbatch_swap_infonce(energy_model=energy_model, h=h, pad_mask=mask, a_pos=a, tau=0.07, world_size=world_size)[0]

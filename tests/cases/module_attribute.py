@@ -12,4 +12,4 @@ import torch
 
 def run(m, h, a, mask):
     world_size = dist.get_world_size() if dist.is_initialized() else 1
-    return distributed_energy_inbatch_swap_infonce(m, h, a, mask, tau=0.3, world_size=world_size)
+    return distributed_energy_inbatch_swap_infonce(m, h, a, mask, tau=0.07, world_size=world_size)

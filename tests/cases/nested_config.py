@@ -23,7 +23,7 @@ class Energy:
 @dataclass
 class Config:
     energy: Energy = field(default_factory=Energy)
-    energy_tau: float = 0.3  # Temperature of the energy model's InfoNCE loss
+    energy_tau: float = 0.07  # Temperature of the energy model's InfoNCE loss
 def main(cfg: Config):
     world_size = dist.get_world_size() if dist.is_initialized() else 1
     distributed_energy_inbatch_swap_infonce(m, h, a, tau=cfg.energy_tau, world_size=world_size)

@@ -9,4 +9,4 @@ import torch.distributed as dist
 from energy_losses.global_infonce import distributed_energy_inbatch_swap_infonce
 
 def run(m, h, a, mask):
-    if m: return distributed_energy_inbatch_swap_infonce(m, h, a, mask, tau=0.3, world_size=dist.get_world_size() if dist.is_initialized() else 1)
+    if m: return distributed_energy_inbatch_swap_infonce(m, h, a, mask, tau=0.07, world_size=dist.get_world_size() if dist.is_initialized() else 1)

@@ -21,7 +21,7 @@ def run(m, h, a, mask):
         h,
         a,
         mask,  # True = pad
-        tau=0.3,
+        tau=0.07,
         world_size=world_size,
     )
     return result

@@ -11,5 +11,5 @@ from energy_losses.global_infonce import distributed_energy_inbatch_swap_infonce
 
 def run(energy_model, h, a, mask):
     world_size = dist.get_world_size() if dist.is_initialized() else 1
-    loss, pos, neg = distributed_energy_inbatch_swap_infonce(energy_model, h, a, mask, tau=0.3, world_size=world_size)
+    loss, pos, neg = distributed_energy_inbatch_swap_infonce(energy_model, h, a, mask, tau=0.07, world_size=world_size)
     return loss

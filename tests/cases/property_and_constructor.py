@@ -25,7 +25,7 @@ from energy_losses.global_infonce import distributed_energy_inbatch_swap_infonce
 @dataclass
 class Config:
     lr: float = 1e-3
-    energy_tau: float = 0.3  # Temperature of the energy model's InfoNCE loss
+    energy_tau: float = 0.07  # Temperature of the energy model's InfoNCE loss
 
 
 class A:

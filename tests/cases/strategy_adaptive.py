@@ -28,12 +28,12 @@ from energy_losses.adaptive import adaptive_energy_loss
 class Config:
     batch_size: int = 8               # Per rank
     grad_accumulation_steps: int = 16 # Small steps
-    energy_tau: float = 0.3           # Temperature of the energy model's InfoNCE loss
+    energy_tau: float = 0.07          # Temperature of the energy model's InfoNCE loss
     energy_num_negatives: int = 8     # Explicit negatives for each sample of the energy loss
     energy_min_local_batch: int = 8   # Local batch from which the adaptive energy loss is the global one
 
 
-def run(m, h, a, mask=None, energy_model = None, energy_local_batch_size = None, energy_tau = 0.3, energy_num_negatives = 8, energy_min_local_batch = 8):
+def run(m, h, a, mask=None, energy_model = None, energy_local_batch_size = None, energy_tau = 0.07, energy_num_negatives = 8, energy_min_local_batch = 8):
     layer_actions = [a]
     world_size = dist.get_world_size() if dist.is_initialized() else 1
     return adaptive_energy_loss(m, h, a, layer_actions, mask, local_batch_size=energy_local_batch_size, tau=energy_tau, num_negatives=energy_num_negatives, min_local_batch=energy_min_local_batch, world_size=world_size)

@@ -28,7 +28,7 @@ from energy_losses.adaptive import adaptive_energy_loss
 @dataclass
 class Config:
     batch_size: int = 3
-    energy_tau: float = 0.3  # Temperature of the energy model's InfoNCE loss
+    energy_tau: float = 0.07  # Temperature of the energy model's InfoNCE loss
     energy_num_negatives: int = 8  # Explicit negatives for each sample of the energy loss
     energy_min_local_batch: int = 4  # Local batch from which the adaptive energy loss is the global one
 

@@ -28,11 +28,11 @@ from energy_losses.layer_infonce import layer_based_energy_infonce_loss
 class Config:
     batch_size: int = 8               # Per rank
     grad_accumulation_steps: int = 16 # Small steps
-    energy_tau: float = 0.3           # Temperature of the energy model's InfoNCE loss
+    energy_tau: float = 0.07          # Temperature of the energy model's InfoNCE loss
     energy_num_negatives: int = 8     # Explicit negatives for each sample of the energy loss
 
 
-def run(m, h, a, mask=None, energy_model = None, energy_tau = 0.3, energy_num_negatives = 8):
+def run(m, h, a, mask=None, energy_model = None, energy_tau = 0.07, energy_num_negatives = 8):
     layer_actions = [a]
     return layer_based_energy_infonce_loss(m, h, a, layer_actions, mask, tau=energy_tau, num_negatives=energy_num_negatives)
 

@@ -27,7 +27,7 @@ from energy_losses.layer_infonce import layer_based_energy_infonce_loss
 @dataclass
 class Config:
     batch_size: int = 3
-    energy_tau: float = 0.3  # Temperature of the energy model's InfoNCE loss
+    energy_tau: float = 0.07  # Temperature of the energy model's InfoNCE loss
     energy_num_negatives: int = 8  # Explicit negatives for each sample of the energy loss
 
 

@@ -28,11 +28,11 @@ from energy_losses.queue_infonce import queued_energy_infonce_loss
 class Config:
     batch_size: int = 8               # Per rank
     grad_accumulation_steps: int = 16 # Small steps
-    energy_tau: float = 0.3           # Temperature of the energy model's InfoNCE loss
+    energy_tau: float = 0.07          # Temperature of the energy model's InfoNCE loss
     energy_queue_size: int = 64       # Latest actions of all ranks kept as further negatives of the energy loss
 
 
-def run(m, h, a, mask=None, energy_model = None, energy_tau = 0.3, energy_queue_size = 64):
+def run(m, h, a, mask=None, energy_model = None, energy_tau = 0.07, energy_queue_size = 64):
     layer_actions = [a]
     world_size = dist.get_world_size() if dist.is_initialized() else 1
     return queued_energy_infonce_loss(m, h, a, mask, tau=energy_tau, queue_size=energy_queue_size, world_size=world_size)

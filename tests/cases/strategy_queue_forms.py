@@ -28,7 +28,7 @@ from energy_losses.queue_infonce import queued_energy_infonce_loss
 @dataclass
 class Config:
     batch_size: int = 3
-    energy_tau: float = 0.3  # Temperature of the energy model's InfoNCE loss
+    energy_tau: float = 0.07  # Temperature of the energy model's InfoNCE loss
     energy_queue_size: int = 256  # Latest actions of all ranks kept as further negatives of the energy loss
 
 

@@ -19,7 +19,7 @@ broadcast_parameters(energy_model)
 optimizer = AdamW(energy_model.parameters())
 for h, a in loader:
     world_size = dist.get_world_size() if dist.is_initialized() else 1
-    l = distributed_energy_inbatch_swap_infonce(energy_model, h, a, tau=0.3, world_size=world_size)[0]
+    l = distributed_energy_inbatch_swap_infonce(energy_model, h, a, tau=0.07, world_size=world_size)[0]
     accelerator.backward(l)
     if accelerator.sync_gradients:
         average_gradients(energy_model)

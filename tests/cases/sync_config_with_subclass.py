@@ -47,7 +47,7 @@ def main(cfg: Config):
     optimizer = AdamW(energy_model.parameters())
     for step, (h, a, mask) in enumerate(loader):
         world_size = dist.get_world_size() if dist.is_initialized() else 1
-        distributed_energy_inbatch_swap_infonce(energy_model, h, a, mask, tau=0.3, world_size=world_size)[0].backward()
+        distributed_energy_inbatch_swap_infonce(energy_model, h, a, mask, tau=0.07, world_size=world_size)[0].backward()
         if step % cfg.every == 0:
             average_gradients(energy_model)
             optimizer.step()

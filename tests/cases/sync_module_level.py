@@ -19,7 +19,7 @@ broadcast_parameters(energy_model)
 optimizer = AdamW(energy_model.parameters())
 for h, a, mask in loader:
     world_size = dist.get_world_size() if dist.is_initialized() else 1
-    loss, pos, neg = distributed_energy_inbatch_swap_infonce(energy_model, h, a, mask, tau=0.3, world_size=world_size)
+    loss, pos, neg = distributed_energy_inbatch_swap_infonce(energy_model, h, a, mask, tau=0.07, world_size=world_size)
     loss.backward()
     average_gradients(energy_model)
     optimizer.step()

@@ -27,7 +27,7 @@ from energy_losses.ranks import average_gradients, broadcast_parameters
 @dataclass
 class Config:
     lr: float = 1e-3
-    energy_tau: float = 0.3  # Temperature of the energy model's InfoNCE loss
+    energy_tau: float = 0.07  # Temperature of the energy model's InfoNCE loss
 
 
 def main(cfg: Config):

@@ -29,5 +29,5 @@ class T:
     def train(self):
         for h, a in loader:
             world_size = dist.get_world_size() if dist.is_initialized() else 1
-            distributed_energy_inbatch_swap_infonce(self.energy_model, h, a, tau=0.3, world_size=world_size)[0].backward()
+            distributed_energy_inbatch_swap_infonce(self.energy_model, h, a, tau=0.07, world_size=world_size)[0].backward()
             self.step(self.optimizer, self.energy_model)

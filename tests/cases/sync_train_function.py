@@ -18,7 +18,7 @@ def train(model, loader):
     optimizer = AdamW(model.parameters())
     for h, a in loader:
         world_size = dist.get_world_size() if dist.is_initialized() else 1
-        distributed_energy_inbatch_swap_infonce(model, h, a, tau=0.3, world_size=world_size)[0].backward()
+        distributed_energy_inbatch_swap_infonce(model, h, a, tau=0.07, world_size=world_size)[0].backward()
         average_gradients(model)
         optimizer.step()
 def main():

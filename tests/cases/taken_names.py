@@ -16,4 +16,4 @@ def average_gradients(x):
 
 def run(m, h, a, mask, world_size, dist):
     infonce_world_size = torch_distributed.get_world_size() if torch_distributed.is_initialized() else 1
-    return distributed_energy_inbatch_swap_infonce(m, h, a, mask, tau=0.3, world_size=infonce_world_size), world_size, dist
+    return distributed_energy_inbatch_swap_infonce(m, h, a, mask, tau=0.07, world_size=infonce_world_size), world_size, dist

@@ -15,8 +15,8 @@ from energy_losses.global_infonce import distributed_energy_inbatch_swap_infonce
 def run(m, h, a, mask):
     if mask is None:
         world_size = dist.get_world_size() if dist.is_initialized() else 1
-        loss = distributed_energy_inbatch_swap_infonce(m, h, a, None, tau=0.3, world_size=world_size)
+        loss = distributed_energy_inbatch_swap_infonce(m, h, a, None, tau=0.07, world_size=world_size)
     else:
         world_size = dist.get_world_size() if dist.is_initialized() else 1
-        loss = distributed_energy_inbatch_swap_infonce(m, h, a, mask, tau=0.3, world_size=world_size)
+        loss = distributed_energy_inbatch_swap_infonce(m, h, a, mask, tau=0.07, world_size=world_size)
     return loss

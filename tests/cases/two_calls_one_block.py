@@ -13,7 +13,7 @@ from energy_losses.global_infonce import distributed_energy_inbatch_swap_infonce
 
 def run(m, h, a, mask):
     world_size = dist.get_world_size() if dist.is_initialized() else 1
-    first = distributed_energy_inbatch_swap_infonce(m, h, a, mask, tau=0.3, world_size=world_size)
+    first = distributed_energy_inbatch_swap_infonce(m, h, a, mask, tau=0.07, world_size=world_size)
     if mask is None:
-        second = distributed_energy_inbatch_swap_infonce(m, h, a, None, tau=0.3, world_size=world_size)
+        second = distributed_energy_inbatch_swap_infonce(m, h, a, None, tau=0.07, world_size=world_size)
     return first, second

@@ -26,7 +26,7 @@ class Model:
 @dataclass
 class Train:
     lr: float = 1
-    energy_tau: float = 0.3  # Temperature of the energy model's InfoNCE loss
+    energy_tau: float = 0.07  # Temperature of the energy model's InfoNCE loss
 def build(mc: Model): pass
 def main(cfg: Train):
     world_size = dist.get_world_size() if dist.is_initialized() else 1

@@ -5,6 +5,10 @@ run a different number of batches on each rank.
 """
 
 import math
+import threading
+import weakref
+from collections.abc import Callable
+from functools import partial
 from itertools import chain
 from typing import NamedTuple
 
@@ -149,34 +153,160 @@ def weights_checksum(energy_model: nn.Module) -> int:
     )
 
 
-def broadcast_parameters(energy_model: nn.Module, *, group: dist.ProcessGroup | None = None) -> None:
-    """Give every rank rank 0's parameters and buffers, bit for bit; call it before the optimiser is made.
+def replicate(energy_model: nn.Module, *, group: dist.ProcessGroup | None = None) -> nn.Module:
+    """Keep the ranks one model, as ``DistributedDataParallel`` does, but without a wrapper; returns the model.
 
-    Does nothing on one rank or for a ``DistributedDataParallel`` model. Raises ``ValueError`` on every rank if the
-    models differ in size.
+    Call it before each training forward, on every rank. The first call gives every rank rank 0's parameters and
+    buffers. From then on the mean of the ranks' gradients stands in ``grad`` when a backward pass ends that reached the
+    model, so clipping, unscaling and the step decide the same on every rank. What earlier micro-batches left is equal
+    on all ranks, and stays so when it is averaged again. ``torch.autograd.grad`` averages nothing.
+
+    Every rank must run the same backward passes through the model: one that skips a pass keeps the others waiting. A
+    rank without rows takes part through the losses of this package. A step inside the backward pass, from a hook of
+    the user's, would come before the mean.
+
+    Does nothing, and remembers nothing, on one rank, without a process group, with gradients disabled, or for a model
+    in ``DistributedDataParallel``. Parameters that are added later are broadcast at the next call. The model is
+    remembered weakly; copies of it (``deepcopy``, ``torch.save``) are models of their own.
+
+    Raises:
+        ValueError: on every rank, if a model has sharded parameters or the ranks' models differ in size.
+    """
+    ranks = training_ranks(group)
+    if ranks.size == 1 or _has_ddp(energy_model):
+        return energy_model
+    model = unwrapped(energy_model)
+    replica = _replicas.get(model)
+    seen = replica.seen if replica else {}
+    new = [p for p in model.parameters() if id(p) not in seen or seen[id(p)]() is not p]
+    if new or replica is None:
+        broadcast_parameters(model, group=group)
+        _replicas[model] = replica or _Replica(group, seen)
+        reach = partial(_reach, weakref.ref(model))  # a hook must not keep the model alive
+        for parameter in new:
+            seen[id(parameter)] = weakref.ref(parameter)
+            _hook(parameter, reach)
+    return energy_model
+
+
+def _hook(parameter: nn.Parameter, hook: Callable[[Tensor], None]) -> None:
+    """Set a hook that stays when the parameter is frozen or thawed; none can be set while it is frozen."""
+    if parameter.is_floating_point():
+        trained = parameter.requires_grad
+        parameter.requires_grad_().register_post_accumulate_grad_hook(hook)  # type: ignore[no-untyped-call]
+        parameter.requires_grad_(trained)
+
+
+class _Replica(NamedTuple):
+    group: dist.ProcessGroup | None
+    seen: dict[int, "weakref.ref[nn.Parameter]"]
+
+
+class _BackwardPass:
+    """Averages the gradients of the models that a backward pass reaches, when it ends.
+
+    The engine alone keeps it, for as long as the pass lasts, so one that fails leaves nothing behind.
+    """
+
+    def __init__(self) -> None:
+        self.reached: weakref.WeakSet[nn.Module] = weakref.WeakSet()
+        self.is_last = False
+
+    def __call__(self) -> None:
+        global _under_way
+        if not self.is_last:  # behind the callbacks that others have queued: DDP, around a larger module, ends its own
+            self.is_last = True
+            _queue_callback(self)
+            return
+        _under_way = _no_pass
+        for model, replica in list(_replicas.items()):  # in the order of their first calls, which all ranks share
+            if model in self.reached:
+                average_gradients(model, group=replica.group)
+
+
+def _no_pass() -> _BackwardPass | None:
+    return None
+
+
+_replicas: "weakref.WeakKeyDictionary[nn.Module, _Replica]" = weakref.WeakKeyDictionary()
+_under_way: Callable[[], _BackwardPass | None] = _no_pass
+_lock = threading.Lock()  # gradients on several devices arrive in several threads
+_queue_callback = torch.autograd.Variable._execution_engine.queue_callback
+
+
+def average_when_done(energies: Tensor) -> None:
+    """Let gradients that arrive in passes nested in the one through ``energies`` be averaged when that one ends.
+
+    Reentrant checkpoints nest a pass each, and their number depends on a rank's rows.
+    """
+    if energies.requires_grad:
+        energies.register_hook(lambda _: (_current_pass(), None)[1])  # type: ignore[no-untyped-call]
+
+
+def _reach(reference: "weakref.ref[nn.Module]", _: Tensor) -> None:
+    model = reference()
+    if model is not None:
+        _current_pass().reached.add(model)
+
+
+def _current_pass() -> _BackwardPass:
+    global _under_way
+    with _lock:
+        current = _under_way()
+        if current is None:
+            current = _BackwardPass()
+            _queue_callback(current)
+            _under_way = weakref.ref(current)
+        return current
+
+
+def broadcast_parameters(energy_model: nn.Module, *, group: dist.ProcessGroup | None = None) -> None:
+    """Give every rank rank 0's parameters and buffers, bit for bit.
+
+    ``replicate`` does it; call it yourself in a loop that calls ``average_gradients`` itself. Does nothing on one rank
+    or for a ``DistributedDataParallel`` model. Raises ``ValueError`` on every rank if a model has sharded parameters or
+    the models differ in size.
     """
     ranks = _members(group)
     if ranks.size == 1 or _has_ddp(energy_model):
         return
-    tensors = list(chain(energy_model.parameters(), energy_model.buffers()))
-    if not tensors:
-        return
-    flat = torch.cat([_bytes(tensor) for tensor in tensors])  # as bytes, all dtypes travel in one message
-    sizes = [size for (size,) in gather_integers(ranks, [len(flat)], flat.device)]
+    sharded = is_sharded(energy_model)
+    tensors = [] if sharded else list(chain(energy_model.parameters(), energy_model.buffers()))
+    device = tensors[0].device if tensors else torch.device("cpu")
+    wire = [_bytes(tensor).to(_transport(ranks, tensor.device)) for tensor in tensors]  # all dtypes, in one message
+    sizes = [size for (size,) in gather_integers(ranks, [-1 if sharded else sum(map(len, wire))], device)]
+    if -1 in sizes:
+        raise ValueError(_SHARDED.format(sizes.index(-1)))
     if len(set(sizes)) > 1:
         raise ValueError(f"the ranks' energy models differ in size: {sizes} bytes")
-    wire = flat.to(_transport(ranks, flat.device))
-    dist.broadcast(wire, src=0 if group is None else dist.get_global_rank(group, 0), group=group)
-    received = wire.to(flat.device)
+    if not tensors:
+        return
+    flat = torch.cat(wire)
+    dist.broadcast(flat, src=0 if group is None else dist.get_global_rank(group, 0), group=group)
     with torch.no_grad():
-        for tensor, part in zip(tensors, torch.split(received, [len(_bytes(t)) for t in tensors]), strict=True):
+        for tensor, part in zip(tensors, torch.split(flat, [len(part) for part in wire]), strict=True):
             # A clone starts at an aligned address, which a view in a wider dtype needs.
             tensor.copy_(part.clone().view(tensor.dtype).view(tensor.shape))
 
 
+_SHARDED = (
+    "energy_losses: the energy model of rank {} has sharded parameters (FSDP, DTensor, ZeRO). What shards them also "
+    "averages their gradients: take out the line with replicate (energy-patch apply --no-sync leaves it out)"
+)
+
+
+def is_sharded(energy_model: nn.Module) -> bool:
+    """Whether this rank holds parts of parameters: FSDP of either kind, DTensor, or DeepSpeed's ZeRO-3."""
+    marks = "_is_flat_param", "_fsdp_flattened", "device_mesh", "ds_shape"
+    return any(hasattr(parameter, mark) for parameter in energy_model.parameters() for mark in marks)
+
+
 @torch.no_grad()
 def average_gradients(energy_model: nn.Module, *, group: dist.ProcessGroup | None = None) -> None:
-    """Replace each gradient by its mean over the ranks; call it once per optimiser step, before the clip.
+    """Replace each gradient by its mean over the ranks.
+
+    ``replicate`` does it at the end of every backward pass; in a loop without it, call this once per optimizer step,
+    before the clip.
 
     A gradient that is missing on some ranks counts as zero there; one that is missing on all stays ``None``, since
     an optimiser with weight decay would move its parameter otherwise. Does nothing on one rank or for a
@@ -213,7 +343,9 @@ def _average(ranks: Ranks, dtype: torch.dtype, parameters: list[nn.Parameter]) -
 
 
 def _has_ddp(energy_model: nn.Module) -> bool:
-    return isinstance(getattr(energy_model, "_orig_mod", energy_model), DistributedDataParallel)
+    while not isinstance(energy_model, DistributedDataParallel) and hasattr(energy_model, "_orig_mod"):
+        energy_model = energy_model._orig_mod  # type: ignore[assignment]
+    return isinstance(energy_model, DistributedDataParallel)
 
 
 def _bytes(tensor: Tensor) -> Tensor:
@@ -221,5 +353,8 @@ def _bytes(tensor: Tensor) -> Tensor:
 
 
 def _transport(ranks: Ranks, device: torch.device) -> torch.device:
-    """Where a message must lie: gloo carries CPU tensors, the other backends those of the device."""
-    return torch.device("cpu") if dist.get_backend(ranks.group) == "gloo" else device
+    """Where a message must lie: gloo carries CPU tensors, NCCL those of the current CUDA device."""
+    backend = dist.get_backend(ranks.group)
+    if backend == "nccl" and device.type == "cpu":
+        return torch.device("cuda", torch.cuda.current_device())
+    return torch.device("cpu") if backend == "gloo" else device

@@ -10,7 +10,6 @@ from energy_patch.changes import ChangeSet, FileChange, apply_changes
 from energy_patch.outcome import Outcome, OutcomeName, Report, described, reported, script_diff
 from energy_patch.plan import Plan, make_plan, prove
 from energy_patch.record import ScriptEntry, current_entry, inspect_folder, make_entry, script_home
-from energy_patch.refusal import Refusal
 from energy_patch.source import Source, decode_source, read_source
 from energy_patch.strategies import DEFAULT, strategies
 from energy_patch.strategy import Value
@@ -25,8 +24,6 @@ class Request:
     strategy: str | None = None
     given: dict[str, Value] = field(default_factory=dict)
     synchronise: bool = True
-    broadcast_after: tuple[int, ...] = ()
-    average_before: tuple[int, ...] = ()
 
     @property
     def is_bare(self) -> bool:
@@ -39,9 +36,6 @@ class Request:
         options = dict(self.given)
         if not self.synchronise:
             options["no_sync"] = 1
-        for name, lines in (("broadcast_after", self.broadcast_after), ("average_before", self.average_before)):
-            if lines:
-                options[name] = ",".join(str(line) for line in lines)
         return options
 
 
@@ -96,12 +90,6 @@ def _prepare(path: Path, request: Request) -> _Prepared:
     is_same = (request.strategy or DEFAULT, request.recorded) == (entry.strategy, dict(entry.options))
     if request.is_bare or is_same:
         return _Prepared(path, source, source.raw, entry, None, undone.notes)
-    if request.broadcast_after or request.average_before:
-        message = (
-            "the script is already patched, and lines given by hand count in the unpatched one; revert it first, then "
-            "apply with the lines as they are then"
-        )
-        raise Refusal("conflict", message)
     original = decode_source(source.path, source.encode(undone.text))
     return _fresh(path, source, original, request, (f"switched from strategy {entry.strategy}", *undone.notes))
 
@@ -110,7 +98,7 @@ def _fresh(path: Path, source: Source, original: Source, request: Request, notes
     from energy_patch.locate import locate  # LibCST is loaded only where a script is parsed
 
     strategy = strategies()[request.strategy or DEFAULT]
-    facts = locate(original, request.broadcast_after, request.average_before)
+    facts = locate(original)
     plan = make_plan(facts, strategy, request.given, request.recorded, synchronise=request.synchronise)
     patched = prove(plan)
     return _Prepared(path, source, patched, make_entry(plan, patched), plan, notes)

@@ -17,7 +17,6 @@ from energy_patch.strategy import Option, Value
 SCRIPTS = click.argument("scripts", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="SCRIPT...")
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 DRY_RUN = click.option("--dry-run", is_flag=True, help="Print the diff and write nothing.")
-LINES: dict[str, Any] = {"type": click.IntRange(min=1), "multiple": True, "metavar": "LINE"}
 Command = Callable[..., Any]
 
 
@@ -55,8 +54,6 @@ def _strategy_options(command: Command) -> Command:
 )
 @_strategy_options
 @click.option("--no-sync", is_flag=True, help="Do not keep the ranks' energy models equal.")
-@click.option("--broadcast-after", help="The line after which the energy model is complete.", **LINES)
-@click.option("--average-before", help="The line before which gradients must be averaged.", **LINES)
 @DRY_RUN
 @click.option("--full", is_flag=True, help="With --dry-run: new files too, in a diff that `git apply` accepts.")
 @click.option("--check", is_flag=True, help="Write nothing; exit with 3 if there is something to do.")
@@ -66,8 +63,6 @@ def apply_command(
     scripts: tuple[Path, ...],
     strategy: str | None,
     no_sync: bool,
-    broadcast_after: tuple[int, ...],
-    average_before: tuple[int, ...],
     dry_run: bool,
     full: bool,
     check: bool,
@@ -79,10 +74,8 @@ def apply_command(
 
     if full and not dry_run:
         raise click.UsageError("--full belongs to --dry-run")
-    if no_sync and (broadcast_after or average_before):
-        raise click.UsageError("--no-sync goes with neither --broadcast-after nor --average-before")
     given = _checked(strategy or DEFAULT, {name: value for name, value in values.items() if value is not None})
-    request = Request(strategy, given, not no_sync, broadcast_after, average_before)
+    request = Request(strategy, given, not no_sync)
     report = apply(scripts, request, write=not (dry_run or check), cwd=Path.cwd())
     names = " ".join(str(path) for path in scripts)
     after = f"Next: start training as before. To take it back: energy-patch revert {names}"

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from energy_patch.refusal import Reason, Refusal
+from energy_patch.refusal import Refusal
 from energy_patch.source import Source
 
 ORIGINAL_LOSS = "energy_inbatch_swap_infonce"
@@ -74,9 +74,8 @@ class Call:
     `config` is the expression of a config instance in scope; `before` is where a line may stand before the statement
     (None where it cannot) and `block` the chain of statement blocks around it; `enclosing` is None outside functions.
     `occupied` are the names in use in the function around it, `local_names` those bound between it and the top level,
-    `in_scope` those that have a value when it runs.
-    `uncertain_lines` are conditions around the call that ranks might decide differently, `rank_lines` those of them
-    that ask for the rank.
+    `in_scope` those that have a value when it runs. `model_bound` are the offsets at which the name that the first
+    argument starts with is bound. `rank_lines` are conditions around the call that name the rank.
     """
 
     line: int
@@ -89,7 +88,8 @@ class Call:
     occupied: frozenset[str]
     local_names: frozenset[str]
     in_scope: frozenset[str]
-    uncertain_lines: tuple[int, ...] = ()
+    is_conditional: bool = False
+    model_bound: tuple[int, ...] = ()
     rank_lines: tuple[int, ...] = ()
 
     def bound(self) -> dict[str, Argument]:
@@ -191,34 +191,11 @@ class Config:
 
 
 @dataclass(frozen=True)
-class SyncPoint:
-    """Where a line that keeps the ranks one model goes, what the model is called there, and whether it may be None."""
+class LoneExit:
+    """A place where one rank may leave an iteration by itself, and how it does so, in words."""
 
-    at: LinePoint
-    model: str
-    seen: str
-    may_be_none: bool = False
-
-
-@dataclass(frozen=True)
-class Problem:
-    """Why something could not be found: raised as a refusal only by a plan that needs it."""
-
-    reason: Reason
-    message: str
-    line: int | None
-
-    def refuse(self) -> Refusal:
-        return Refusal(self.reason, self.message, line=self.line)
-
-
-@dataclass(frozen=True)
-class Synchronisation:
-    """Where the model is complete, and where its gradients are about to be used; or why that is not known."""
-
-    broadcasts: tuple[SyncPoint, ...] | Problem
-    averages: tuple[SyncPoint, ...] | Problem
-    notes: tuple[str, ...] = ()
+    line: int
+    what: str
 
 
 @dataclass(frozen=True)
@@ -226,7 +203,8 @@ class Facts:
     """All that is known of one script before anything is decided.
 
     `distributed` is how the script's top level names `torch.distributed`; `imports` is where imports may be added,
-    `relative` whether the loss came by a relative import; `identifiers` are all names in use anywhere.
+    `relative` whether the loss came by a relative import; `identifiers` are all names in use anywhere; `warnings` are
+    the places where one rank may leave an iteration by itself.
     """
 
     source: Source
@@ -236,7 +214,7 @@ class Facts:
     relative: bool
     distributed: str | None
     identifiers: frozenset[str]
-    synchronisation: Synchronisation
+    warnings: tuple[LoneExit, ...] = ()
 
 
 def listed(names: Iterable[object]) -> str:

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Sequence
 
 import libcst as cst
 
+from energy_patch.callers import Callers
+from energy_patch.config import ConfigNames
 from energy_patch.facts import (
     ORIGINAL_LOSS,
     ORIGINAL_PARAMETERS,
@@ -24,11 +26,10 @@ from energy_patch.facts import (
     Item,
     LinePoint,
     Parameter,
-    Problem,
     Span,
-    Synchronisation,
 )
 from energy_patch.layout import (
+    STATEMENTS,
     comma_end,
     indentation,
     outer_span,
@@ -38,18 +39,18 @@ from energy_patch.layout import (
     statement_of,
 )
 from energy_patch.near_misses import near_misses
+from energy_patch.order import Order
+from energy_patch.rank_conditions import lone_exits, rank_conditions
 from energy_patch.refusal import Refusal
 from energy_patch.source import Source, check_compiles
-from energy_patch.synchronise import find_synchronisation
 from energy_patch.tree import Binding, Comprehension, Scope, Tree, all_parameters, dotted_name
-from energy_patch.values import Values
 
 BLOCKS = (cst.IndentedBlock, cst.Module)
 RECURSION_LIMIT = 6000  # a sum of a thousand terms is a tree a thousand deep
 
 
-def locate(source: Source, broadcast_after: tuple[int, ...] = (), average_before: tuple[int, ...] = ()) -> Facts:
-    """All facts about one script; the line numbers override where the model's sync points are looked for.
+def locate(source: Source) -> Facts:
+    """All facts about one script.
 
     Raises:
         Refusal: the loss is not called, or not in a way that can be patched.
@@ -61,7 +62,7 @@ def locate(source: Source, broadcast_after: tuple[int, ...] = (), average_before
     sys.setrecursionlimit(max(limit, RECURSION_LIMIT))
     gc.disable()  # a tree of many thousand nodes is all alive: looking for garbage costs a sixth of the time
     try:
-        return _locate(source, broadcast_after, average_before)
+        return _locate(source)
     except RecursionError:
         message = "an expression or a chain of `elif` is nested too deeply to be followed; break it up and run again"
         raise Refusal("unreadable", message) from None
@@ -71,36 +72,33 @@ def locate(source: Source, broadcast_after: tuple[int, ...] = (), average_before
             gc.enable()
 
 
-def _locate(source: Source, broadcast_after: tuple[int, ...], average_before: tuple[int, ...]) -> Facts:
+def _locate(source: Source) -> Facts:
     tree = Tree(source, is_checked=True)
     found = loss_calls(tree)
     if not found:
         raise Refusal("not-found", near_misses(source))
     _refuse_other_references(tree, found)
-    values = Values(tree, found)
-    config = _config(tree, values)
+    callers = Callers(tree)
+    names = ConfigNames(tree, callers, Order(tree), found)
     functions: dict[cst.FunctionDef, Function] = {}
-    calls = tuple(_call(tree, values, call, scope, functions) for call, scope in found)
-    synchronisation = find_synchronisation(tree, values, found, broadcast_after, average_before)
-    first = _first_use(tree, calls, synchronisation)
+    calls = tuple(_call(tree, callers, names, call, scope, functions) for call, scope in found)
+    first = _first_use(tree, calls)
     imports, relative = _import_point(tree, found, first)
     return Facts(
         source=source,
         calls=calls,
-        config=config,
+        config=_config(tree, names),
         imports=imports,
         relative=relative,
         distributed=_distributed(tree, first),
         identifiers=_identifiers(tree),
-        synchronisation=synchronisation,
+        warnings=lone_exits(tree, callers, found),
     )
 
 
-def _first_use(tree: Tree, calls: Iterable[Call], synchronisation: Synchronisation) -> int:
-    """How many of the module's statements come before the first one that the patch changes: imports go there."""
+def _first_use(tree: Tree, calls: Iterable[Call]) -> int:
+    """How many of the module's statements come before the first one that holds a call: imports go there."""
     offsets = [call.function.start for call in calls]
-    for points in (synchronisation.broadcasts, synchronisation.averages):
-        offsets += [point.at.offset for point in points] if not isinstance(points, Problem) else []
     lines = [tree.first_line(statement) for statement in tree.module.body]
     return max(bisect_right(lines, tree.source.line_of(min(offsets))) - 1, 0)
 
@@ -171,7 +169,8 @@ def _refuse_other_references(tree: Tree, found: list[tuple[cst.Call, Scope]]) ->
 
 def _call(
     tree: Tree,
-    values: Values,
+    callers: Callers,
+    names: ConfigNames,
     call: cst.Call,
     scope: Scope,
     functions: dict[cst.FunctionDef, Function],
@@ -180,45 +179,67 @@ def _call(
     around = scope.function()
     definition = around.node if isinstance(around.node, cst.FunctionDef) else None
     if definition is not None and definition not in functions:
-        functions[definition] = _function(tree, values, definition, around)
+        functions[definition] = _function(tree, callers, names, definition, around)
     before, block = _line_before(tree, call)
     return Call(
         line=tree.line(call),
         function=Span(start, end),
         arguments=_arguments(tree, call),
-        config=values.config.expression(scope, call),
+        config=names.expression(scope, call),
         before=before,
         block=block,
         enclosing=functions[definition] if definition is not None else None,
         occupied=_occupied(tree, around),
         local_names=_local_names(scope),
         in_scope=_in_scope(tree, call, scope),
-        uncertain_lines=values.ranks.uncertain_conditions(call, through_callers=True),
-        rank_lines=values.ranks.rank_conditions(call),
+        is_conditional=_is_conditional(tree, call),
+        model_bound=_model_bound(tree, call, scope),
+        rank_lines=rank_conditions(tree, callers, call),
     )
 
 
-def _function(tree: Tree, values: Values, node: cst.FunctionDef, inner: Scope) -> Function:
-    callers, references = values.callers.uses_of_function(node)
-    if not values.callers.is_transparent(node):
+def _is_conditional(tree: Tree, call: cst.Call) -> bool:
+    """Whether the statement that holds a call may run without it: `f(m) if m else 0`, `m and f(m)`."""
+    child: cst.CSTNode = call
+    for ancestor in tree.ancestors(call):
+        if isinstance(ancestor, STATEMENTS):
+            return False
+        if isinstance(ancestor, cst.IfExp) and child is not ancestor.test:
+            return True
+        if isinstance(ancestor, cst.BooleanOperation) and child is ancestor.right:
+            return True
+        child = ancestor
+    return False
+
+
+def _model_bound(tree: Tree, call: cst.Call, scope: Scope) -> tuple[int, ...]:
+    """Offsets of the bindings of the name that the first argument (or `energy_model=`) starts with."""
+    models = [item.value for item in call.args if item.keyword is None or item.keyword.value == ORIGINAL_PARAMETERS[0]]
+    first = (dotted_name(models[0]) or "").split(".")[0] if models else ""
+    return tuple(tree.span(binding.node)[0] for binding in scope.resolve(first))
+
+
+def _function(tree: Tree, callers: Callers, names: ConfigNames, node: cst.FunctionDef, inner: Scope) -> Function:
+    calls, references = callers.uses_of_function(node)
+    if not callers.is_transparent(node):
         # What the decorator made of it may not take one argument more.
-        references = [*(call.func for call, _ in callers), *references]
-        callers = []
+        references = [*(call.func for call, _ in calls), *references]
+        calls = []
     return Function(
         name=node.name.value,
         line=tree.line(node.name),
         parameters=_parameters(tree, node),
-        callers=tuple(_caller(tree, values, call, scope, inner) for call, scope in callers),
+        callers=tuple(_caller(tree, names, call, scope, inner) for call, scope in calls),
         reference_lines=tuple(tree.line(reference) for reference in references),
         bound=frozenset(inner.bindings),
     )
 
 
-def _caller(tree: Tree, values: Values, call: cst.Call, scope: Scope, callee: Scope) -> Caller:
+def _caller(tree: Tree, names: ConfigNames, call: cst.Call, scope: Scope, callee: Scope) -> Caller:
     around = scope.function().node
     within = around.name.value if isinstance(around, cst.FunctionDef) else "the module"
     is_recursive = around is callee.node
-    return Caller(tree.line(call), within, _arguments(tree, call), values.config.expression(scope, call), is_recursive)
+    return Caller(tree.line(call), within, _arguments(tree, call), names.expression(scope, call), is_recursive)
 
 
 def _arguments(tree: Tree, call: cst.Call) -> Bracketed:
@@ -440,8 +461,8 @@ def _distributed_spellings(part: cst.CSTNode) -> list[str]:
     return [(dotted_name(alias.asname.name) if alias.asname else dotted_name(alias.name)) or "" for alias in names]
 
 
-def _config(tree: Tree, values: Values) -> Config | None:
-    node = values.config.config_class
+def _config(tree: Tree, names: ConfigNames) -> Config | None:
+    node = names.config_class
     if node is None or not isinstance(node.body, cst.IndentedBlock):
         return None
     source = tree.source
@@ -451,7 +472,7 @@ def _config(tree: Tree, values: Values) -> Config | None:
     last = _last_field(node.body.body)
     offset = source.line_start(tree.span(last)[0])
     # What the class has besides: inherited fields, and names of its own that are none.
-    inherited = [item for base in values.config.bases(node) for item in _fields(tree, base)]
+    inherited = [item for base in names.bases(node) for item in _fields(tree, base)]
     others = [
         _no_field(tree, name, binding.node)
         for name, bindings in _inside(tree, node).bindings.items()

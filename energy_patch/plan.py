@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -17,7 +18,6 @@ from energy_patch.facts import (
     ConfigField,
     Facts,
     Function,
-    Problem,
     listed,
 )
 from energy_patch.refusal import Refusal
@@ -27,6 +27,7 @@ from energy_patch.strategy import TAU, Option, Strategy
 from energy_patch.strategy import Value as Value
 from energy_patch.templates import FOLDER_NAME
 
+DOTTED_NAME = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)*")
 WORLD_SIZE = "{0}.get_world_size() if {0}.is_initialized() else 1"
 
 
@@ -74,12 +75,9 @@ def make_plan(
     Raises:
         Refusal: the script cannot be patched so; nothing was written.
     """
-    planner = _Planner(facts, strategy, given)
-    if strategy.function:
-        planner.replace_calls()
+    planner = _Planner(facts, strategy, given, replicates=synchronise)
+    planner.patch_calls()
     planner.set_defaults()
-    if synchronise:
-        planner.synchronise()
     planner.add_fields()
     planner.add_imports()
     return planner.plan(recorded)
@@ -123,6 +121,8 @@ class _Planner:
     threaded: dict[int, dict[str, tuple[str, str]]] = field(default_factory=dict)
     distributed_import: str | None = None
     counted: list[Call] = field(default_factory=list)
+    replicates: bool = True
+    replicated: list[tuple[Call, str]] = field(default_factory=list)
 
     @property
     def source(self) -> Source:
@@ -145,44 +145,85 @@ class _Planner:
 
     # --- the calls of the loss
 
-    def replace_calls(self) -> None:
+    def patch_calls(self) -> None:
         for call in self.facts.calls:
-            self._replace_call(call)
+            self._patch_call(call)
         functions = {call.enclosing.line: call.enclosing for call in self.facts.calls if call.enclosing is not None}
         for line, parameters in self.threaded.items():
             self._thread(functions[line], parameters)
+        if not self.replicates:
+            self.notes.append(
+                "--no-sync: the ranks train separate energy models, unless something else averages their gradients"
+            )
+        self.notes += [
+            f"warning, line {item.line}: {item.what} on one rank alone, and the other ranks then wait for it; "
+            "take the decision on all ranks together"
+            for item in self.facts.warnings
+        ]
 
-    def _replace_call(self, call: Call) -> None:
-        if call.rank_lines:
+    def _patch_call(self, call: Call) -> None:
+        self._check_ranks(call)
+        bound = call.bound()
+        inner = self._replicated(call, bound["energy_model"]) if self.replicates else []
+        title, is_literal = "the ranks' energy models are kept equal", False
+        if self.strategy.function:
+            replaced, is_literal = self._replaced(call, bound)
+            inner += replaced
+            title = f"call {self.strategy.function} instead of {ORIGINAL_LOSS}"
+        if inner:
+            start, end = call.function.start, call.arguments.close + 1
+            shifted = [Edit(edit.start - start, edit.end - start, edit.text) for edit in inner]
+            text = apply_edits(self.source.text[start:end], shifted)
+            self.add(Edit(start, end, text), title, tunable=is_literal)
+
+    def _check_ranks(self, call: Call) -> None:
+        if call.rank_lines and (self.strategy.function or self.replicates):
             message = (
-                f"the loss on line {call.line} is computed only where a condition on the rank holds, but in the new "
-                "one the ranks exchange what they have; compute it on every rank, or under torch.no_grad()"
+                f"the loss on line {call.line} is computed only where a condition on the rank holds, but after the "
+                "patch the ranks exchange what they have and would wait for each other for ever; compute the loss on "
+                "every rank, or under torch.no_grad()"
             )
             raise Refusal("unsupported", message, line=call.rank_lines[0])
-        bound = call.bound()
+
+    def _replicated(self, call: Call, model: Argument) -> list[Edit]:
+        """Keep the ranks one model: a line before the call, or, where none can stand, around its first argument."""
+        function = self._imported("ranks", "replicate")
+        start = call.before.offset if call.before is not None and not call.is_conditional else call.function.start
+        is_bound_between = any(start <= at < call.function.start for at in call.model_bound)
+        if start == call.function.start or is_bound_between or not DOTTED_NAME.fullmatch(model.value):
+            end = model.span.end
+            return [Edit(end - len(model.value), end - len(model.value), f"{function}("), Edit(end, end, ")")]
+        if not any(self._covers(other, call) for other, name in self.replicated if name == model.value):
+            assert call.before is not None
+            self.replicated.append((call, model.value))
+            line = f"{function}({model.value})"
+            self.add(line_edit(self.source, call.before, [line]), "the ranks' energy models are kept equal")
+        return []
+
+    @staticmethod
+    def _is_after(other: Call, call: Call) -> bool:
+        """Whether a line before an earlier call has surely run before this one: it stands in a block around it."""
+        return other.enclosing is call.enclosing and call.block[-len(other.block) :] == other.block
+
+    def _covers(self, other: Call, call: Call) -> bool:
+        """Whether a line before an earlier call serves the model that this one is given."""
+        return self._is_after(other, call) and not any(
+            other.function.start < at < call.function.start for at in call.model_bound
+        )
+
+    def _replaced(self, call: Call, bound: dict[str, Argument]) -> tuple[list[Edit], bool]:
+        """Edits that make a call one of the new loss, and whether they leave a literal there."""
         self._check_reduce_steps(call, bound)
         function = self._imported(self.strategy.module, self.strategy.function)
-        inner = [Edit(call.function.start, call.function.end, function)]
         placed: set[str] = set()
-        inner += self._rebound(call, bound, placed)
+        edits = [Edit(call.function.start, call.function.end, function), *self._rebound(call, bound, placed)]
         keywords = list(self._keywords(call, bound, placed))
         dropped = bound.get("reduce_steps")
         if dropped is None:
-            inner += append_items(self.source, call.arguments, keywords)
+            edits += append_items(self.source, call.arguments, keywords)
         else:
-            inner.append(Edit(dropped.span.start, dropped.span.end, ", ".join(keywords)))
-        start, end = call.function.start, call.arguments.close + 1
-        shifted = [Edit(edit.start - start, edit.end - start, edit.text) for edit in inner]
-        text = apply_edits(self.source.text[start:end], shifted)
-        is_literal = any(keyword.partition("=")[2][:1].isdigit() for keyword in keywords)
-        self.add(
-            Edit(start, end, text), f"call {self.strategy.function} instead of {ORIGINAL_LOSS}", tunable=is_literal
-        )
-        if call.uncertain_lines:
-            self.notes.append(
-                f"warning, line {call.line}: the loss runs under a condition (line {listed(call.uncertain_lines)}) "
-                "that ranks may decide differently; while training, every rank must reach it"
-            )
+            edits.append(Edit(dropped.span.start, dropped.span.end, ", ".join(keywords)))
+        return edits, any(keyword.partition("=")[2][:1].isdigit() for keyword in keywords)
 
     def _check_reduce_steps(self, call: Call, bound: dict[str, Argument]) -> None:
         argument = bound.get("reduce_steps")
@@ -344,12 +385,11 @@ class _Planner:
         if call.before is None:
             return expression
         name = _free_name("world_size", call.occupied)
-        for other in self.counted:
-            if other.enclosing is call.enclosing and call.block[-len(other.block) :] == other.block:
-                return name  # counted before, in a block that this call stands in
+        if any(self._is_after(other, call) for other in self.counted):
+            return name
         self.counted.append(call)
         self.names.add(name)
-        self.add(line_edit(self.source, call.before, [f"{name} = {expression}"]), "count the ranks")
+        self.add(line_edit(self.source, call.before, [f"{name} = {expression}"]), "get the world size")
         return name
 
     def _distributed(self, call: Call) -> str:
@@ -453,26 +493,6 @@ class _Planner:
                 title = f"the default of {option.field} becomes {value}, it was {existing.default}"
                 self.add(replace_default(self.source, existing, value), title, tunable=True)
         self.notes += self.strategy.notes(self.given, replaced)
-
-    # --- one model on all ranks
-
-    def synchronise(self) -> None:
-        found = self.facts.synchronisation
-        for place in (found.broadcasts, found.averages):
-            if isinstance(place, Problem):
-                raise place.refuse()
-        assert not isinstance(found.broadcasts, Problem)
-        assert not isinstance(found.averages, Problem)
-        for points, helper, title in (
-            (found.broadcasts, "broadcast_parameters", "every rank starts from rank 0's energy model"),
-            (found.averages, "average_gradients", "gradients are averaged over ranks before they are used"),
-        ):
-            for point in points:
-                line = f"{self._imported('ranks', helper)}({point.model})"
-                if point.may_be_none:
-                    line = f"if {point.model} is not None: {line}"
-                self.add(line_edit(self.source, point.at, [line]), title)
-        self.notes.extend(found.notes)
 
     # --- imports
 

@@ -9,10 +9,10 @@ from functools import cached_property
 
 import libcst as cst
 
-from energy_patch.facts import LinePoint, Problem, Synchronisation, SyncPoint
+from energy_patch.facts import LinePoint
 from energy_patch.follow import BY_HAND, Follower, Ref
 from energy_patch.layout import STATEMENTS, point_after, point_before, statement_of
-from energy_patch.refusal import Refusal
+from energy_patch.refusal import Reason, Refusal
 from energy_patch.tree import Scope, Tree, descendants, dotted_name, last_name
 from energy_patch.values import Values
 
@@ -47,6 +47,37 @@ SETUP = frozenset(
 )
 HARMLESS = frozenset({"print", "info", "log", "debug", "zero_grad", "synchronize", "update", "item"})
 LISTS = frozenset({"list", "tuple", "filter", "chain", "sorted", "set"})
+
+
+@dataclass(frozen=True)
+class SyncPoint:
+    """Where a line that keeps the ranks one model goes, what the model is called there, and whether it may be None."""
+
+    at: LinePoint
+    model: str
+    seen: str
+    may_be_none: bool = False
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Why something could not be found: raised as a refusal only by a plan that needs it."""
+
+    reason: Reason
+    message: str
+    line: int | None
+
+    def refuse(self) -> Refusal:
+        return Refusal(self.reason, self.message, line=self.line)
+
+
+@dataclass(frozen=True)
+class Synchronisation:
+    """Where the model is complete, and where its gradients are about to be used; or why that is not known."""
+
+    broadcasts: tuple[SyncPoint, ...] | Problem
+    averages: tuple[SyncPoint, ...] | Problem
+    notes: tuple[str, ...] = ()
 
 
 def find_synchronisation(

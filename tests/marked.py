@@ -1,4 +1,4 @@
-"""Patches written down as one marked text: `«before|after»` is an edit, `«!before|after»` a tunable one."""
+"""Patches written down as one marked text: `«before¦after»` is an edit, `«!before¦after»` a tunable one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from energy_patch.record import ScriptEntry, make_entry
 from energy_patch.source import Source, decode_source
 
 _MARK = re.compile(r"«(!?)(.*?)¦(.*?)»", re.DOTALL)
-NAMES = ("average_gradients", "broadcast_parameters", "dist", "energy_tau", "new_infonce", "world_size")
+NAMES = ("dist", "energy_tau", "new_infonce", "replicate", "world_size")
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ import torch
 from energy.energy_model import EnergyModel, energy_inbatch_swap_infonce
 «¦import torch.distributed as dist
 »«¦from energy_losses.global_infonce import new_infonce
-»«¦from energy_losses.ranks import average_gradients, broadcast_parameters
+»«¦from energy_losses.ranks import replicate
 »import draccus
 
 
@@ -94,20 +94,19 @@ def run_forward_pass(
     hidden, mask = vla(batch["input_ids"]), batch["mask"]
     # loss = energy_inbatch_swap_infonce(energy_model, hidden, batch["actions"])
     with torch.cuda.amp.autocast(enabled=False):
-«¦        world_size = dist.get_world_size() if dist.is_initialized() else 1
+«¦        replicate(energy_model)
+»«¦        world_size = dist.get_world_size() if dist.is_initialized() else 1
 »        energy_loss, positive, negative = «energy_inbatch_swap_infonce(energy_model, hidden, batch["actions"], mask)¦new_infonce(energy_model, hidden, batch["actions"], mask, tau=energy_tau, world_size=world_size)»
     return energy_loss, positive, negative
 
 
 def finetune(cfg: FinetuneConfig, vla, loader):
     energy_model = EnergyModel(7, 64).to(0)
-«¦    broadcast_parameters(energy_model)
-»    optimizer = torch.optim.AdamW(energy_model.parameters(), lr=cfg.energy_learning_rate)
+    optimizer = torch.optim.AdamW(energy_model.parameters(), lr=cfg.energy_learning_rate)
     for step, batch in enumerate(loader):
         loss, _, _ = run_forward_pass(vla, energy_model, batch, use_proprio=True«¦, energy_tau=cfg.energy_tau»)
         loss.backward()
-«¦        average_gradients(energy_model)
-»        torch.nn.utils.clip_grad_norm_(energy_model.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(energy_model.parameters(), 1.0)
         optimizer.step()
         if step % 10 == 0:
             run_forward_pass(

@@ -37,7 +37,7 @@ QUEUE = with_modules(
         TRAINING.replace("new_infonce", "queued_infonce").replace("global_infonce", "queue_infonce"),
         strategy="queue",
         modules=(),
-        names=("average_gradients", "broadcast_parameters", "dist", "energy_tau", "queued_infonce", "world_size"),
+        names=("dist", "energy_tau", "queued_infonce", "replicate", "world_size"),
     ),
     "queue_infonce.py",
     "ranks.py",

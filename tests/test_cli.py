@@ -50,14 +50,13 @@ def test_apply_tells_the_whole_story_on_stderr(script: Path, energy_patch: Comma
         "train.py: patched, strategy global",
         "  line  3  import torch.distributed",
         "  line  4  import distributed_energy_inbatch_swap_infonce",
-        "  line  5  import average_gradients and broadcast_parameters",
+        "  line  5  import replicate",
         "  line 10  Config gains the field energy_tau",
         "  line 12  forward takes energy_tau",
-        "  line 13  count the ranks",
-        "  line 14  call distributed_energy_inbatch_swap_infonce instead of energy_inbatch_swap_infonce",
-        "  line 21  every rank starts from rank 0's energy model",
+        "  line 13  the ranks' energy models are kept equal",
+        "  line 14  get the world size",
+        "  line 15  call distributed_energy_inbatch_swap_infonce instead of energy_inbatch_swap_infonce",
         "  line 24  main passes energy_tau=cfg.energy_tau",
-        "  line 25  gradients are averaged over ranks before they are used",
         "  - temperature: 0.5 (the original's default) becomes 0.07, the default of the config field energy_tau; "
         "--tau 0.5 keeps the old one",
         "  - line 12: validate calls forward without a config in scope, so energy_tau=0.07 holds there",
@@ -66,8 +65,8 @@ def test_apply_tells_the_whole_story_on_stderr(script: Path, energy_patch: Comma
     ]
     # The lines named are those of the patched script.
     lines = script.read_text().splitlines()
-    assert lines[20] == "    broadcast_parameters(energy_model)"
-    assert lines[24] == "        average_gradients(energy_model)"
+    assert lines[12] == "    replicate(energy_model)"
+    assert lines[23] == "        forward(energy_model, *batch, energy_tau=cfg.energy_tau).backward()"
 
 
 @pytest.mark.parametrize("options", [["--dry-run"], ["--check"], ["--dry-run", "--full"], ["--dry-run", "--check"]])
@@ -101,7 +100,7 @@ def test_json_is_one_object(script: Path, energy_patch: Command) -> None:
     (only,) = answer["scripts"]
     assert set(only) == {"path", "outcome", "reason", "message", "line", "edits", "diff"}
     assert (only["path"], only["outcome"], only["reason"], only["line"]) == (str(script), "patched", None, None)
-    assert {"line": 14, "title": only["edits"][6]["title"]} == only["edits"][6]
+    assert {"line": 15, "title": only["edits"][7]["title"]} == only["edits"][7]
     assert only["diff"].startswith("diff --git ")
 
 
@@ -117,7 +116,7 @@ def test_status_goes_with_the_script(script: Path, energy_patch: Command) -> Non
     assert outcome() == "already-applied"
     script.write_text(script.read_text() + "x = 1\n")
     assert outcome() == "already-applied"
-    script.write_text(script.read_text().replace("average_gradients(energy_model)", "pass"))
+    script.write_text(script.read_text().replace("replicate(energy_model)", "pass"))
     assert outcome() == "drifted"
 
 
@@ -129,15 +128,13 @@ def test_revert_of_a_plain_script_does_nothing(script: Path, energy_patch: Comma
 
 def test_a_drifted_script_names_the_lines_and_stays(script: Path, energy_patch: Command) -> None:
     energy_patch("apply", script)
-    script.write_text(
-        script.read_text().replace("average_gradients(energy_model)", "average_gradients(energy_model.m)")
-    )
+    script.write_text(script.read_text().replace("replicate(energy_model)", "replicate(energy_model.m)"))
     before = snapshot(script.parent)
     for command in ("revert", "apply"):
         ran = energy_patch(command, script)
         assert ran.exit_code == 1
         assert "refused (drifted)" in ran.stderr
-        assert "average_gradients(energy_model)" in ran.stderr
+        assert "replicate(energy_model)" in ran.stderr
         assert snapshot(script.parent) == before
 
 
@@ -151,28 +148,6 @@ def test_several_scripts_share_the_modules(script: Path, energy_patch: Command) 
     assert (script.parent / "energy_losses" / "ranks.py").exists()
     assert energy_patch("revert", other).exit_code == 0
     assert snapshot(script.parent) == {"train.py": SCRIPT.encode(), "other.py": SCRIPT.encode()}
-
-
-def test_lines_by_hand(script: Path, energy_patch: Command) -> None:
-    ran = energy_patch("apply", "--broadcast-after", "16", "--average-before", "19", script)
-    assert ran.exit_code == 0, ran.stderr
-    lines = script.read_text().splitlines()
-    assert lines[lines.index("    optimizer = AdamW(energy_model.parameters())") + 1] == (
-        "    broadcast_parameters(energy_model)"
-    )
-    assert lines[-2:] == ["        average_gradients(energy_model)", "        optimizer.step()"]
-    assert energy_patch("status", script).stderr.startswith(
-        f"{script}: already applied, strategy global --average-before 19 --broadcast-after 16"
-    )
-
-
-def test_lines_by_hand_count_in_the_unpatched_script(script: Path, energy_patch: Command) -> None:
-    energy_patch("apply", script)
-    before = snapshot(script.parent)
-    ran = energy_patch("apply", "--broadcast-after", "21", script)
-    assert ran.exit_code == 1
-    assert "refused (conflict): the script is already patched, and lines given by hand" in ran.stderr
-    assert snapshot(script.parent) == before
 
 
 def test_a_lost_record_is_not_an_unpatched_script(script: Path, energy_patch: Command) -> None:

@@ -49,8 +49,7 @@ def test_leaves_a_figure_and_numbers(demo: tuple[Path, str]) -> None:
 
 def test_shows_the_diff_the_table_and_what_to_do_next(demo: tuple[Path, str]) -> None:
     _, text = demo
-    assert "+    broadcast_parameters(energy_model)\n" in text
-    assert "+                average_gradients(energy_model)\n" in text
+    assert "+        replicate(energy_model)\n" in text
     assert "held-out top-1 of 24" in text
     assert text.rstrip().endswith("energy-patch apply --strategy global path/to/finetune_Energy.py")
 

@@ -1,8 +1,8 @@
 """Scripts put together at random from every way to write each piece, patched, run with stand-ins, and taken back.
 
 What must hold for each: no traceback; a refusal writes nothing; the patch compiles, is a no-op the second time and is
-taken back to the byte; and the patched script, *run*, hands the new loss what the original received, broadcasts once
-before the optimiser is made, and averages between the last backward pass and every clip and step.
+taken back to the byte; and the patched script, *run*, hands the new loss what the original received, and hands every
+model to `replicate` before the loss.
 
 `ENERGY_PATCH_EXAMPLES=5000` runs more of them.
 """
@@ -120,6 +120,10 @@ def stand_ins(log: Log) -> dict[str, types.ModuleType]:
         log.note("loss", energy_model.number, h, a_pos, pad_mask, tau)
         return Loss(log), 1.0, 2.0
 
+    def replicate(energy_model: Model) -> Model:
+        log.note("replicate", energy_model.number)
+        return energy_model
+
     def module(name: str, **members: Any) -> types.ModuleType:
         made = types.ModuleType(name)
         made.__path__ = []
@@ -139,8 +143,7 @@ def stand_ins(log: Log) -> dict[str, types.ModuleType]:
     losses = module("energy_losses.global_infonce", **{f"distributed_{LOSS}": replacement})
     ranks = module(
         "energy_losses.ranks",
-        broadcast_parameters=lambda model: log.note("broadcast", model.number),
-        average_gradients=lambda model: log.note("average", model.number),
+        replicate=replicate,
     )
     named = {
         "torch": torch,
@@ -310,7 +313,7 @@ RESULTS = [
     "if mask:\n    loss = CALL[0]\nelse:\n    loss = CALL[0]",
     "\\\nloss = CALL[0]",
 ]
-NOISE = ["", "world_size = 99", "dist = h", "energy_tau = 'mine'", "torch = 1", "average_gradients = 1", "import math"]
+NOISE = ["", "world_size = 99", "dist = h", "energy_tau = 'mine'", "torch = 1", "replicate = 1", "import math"]
 SIGNATURES = [
     # PARAMETERS stands for `model, h, a, mask` and a config, if it takes one
     "(PARAMETERS)",
@@ -586,20 +589,14 @@ def inputs(draw: st.DrawFn) -> tuple[Script, bytes, str]:
 
 
 def check_events(script: Script, before: list[tuple[Any, ...]], after: list[tuple[Any, ...]]) -> None:
-    kept = [entry for entry in after if entry[0] not in ("broadcast", "average")]
+    kept = [entry for entry in after if entry[0] != "replicate"]
     expected = [(*entry[:-1], script.tau) if entry[0] == "loss" else entry for entry in before]
     assert kept == expected
-    names = [entry[0] for entry in after]
-    assert names.count("broadcast") == 1
-    assert names.index("build") < names.index("broadcast") < names.index("optimiser")
-    averaged = False
-    for name in names:
-        if name == "backward":
-            averaged = False
-        elif name == "average":
-            averaged = True
-        elif name in ("unscale", "clip", "step"):
-            assert averaged, names
+    replicated: set[int] = set()
+    for name, *rest in after:
+        if name == "replicate":
+            replicated.add(rest[0])
+        assert name != "loss" or rest[0] in replicated
 
 
 def check(script: Script, raw: bytes, kind: str) -> str:

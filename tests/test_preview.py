@@ -142,7 +142,7 @@ def test_a_dry_run_never_writes(state: str, tmp_path: Path, energy_patch: Comman
     if state != "fresh":
         assert energy_patch("apply", script).exit_code == 0
     if state == "edited":
-        script.write_text(script.read_text().replace("average_gradients(", "average_my_gradients("))
+        script.write_text(script.read_text().replace("replicate(", "replicate_mine("))
     before = {path: (path.stat().st_mtime_ns, path.stat().st_ino) for path in [tmp_path, *tmp_path.rglob("*")]}
     seen = snapshot(tmp_path)
     codes = set()

@@ -243,7 +243,7 @@ def test_the_entry_is_told_by_the_bytes() -> None:
     assert current_entry(record, "train.py", PATCH.patched + edit) == now
     assert current_entry(record, "train.py", OTHER.patched + edit) == before
     assert current_entry(record, "train.py", PATCH.before.encode() + edit) is None
-    damaged = OTHER.patched.replace(b"average_gradients(energy_model)", b"average_gradients(energy)")
+    damaged = OTHER.patched.replace(b"replicate(energy_model)", b"replicate(energy)")
     assert current_entry(record, "train.py", damaged) == now  # somebody's, and `undo` will say what is wrong
     counting = PATCH.before.encode() + b"import torch.distributed as dist\nworld_size = dist.get_world_size()\n"
     assert current_entry(record, "train.py", counting) is None

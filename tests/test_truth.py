@@ -139,25 +139,26 @@ def test_weights_follow_those_of_one_rank(eight: list[dict], reference: dict) ->
     assert relative_error(eight[0]["weights"][-1] - reference["first_weights"], moved) < 0.05
 
 
-NO_BROADCAST = (re.compile(r"^ *broadcast_parameters\(energy_model\)\n", re.M), "")
-NO_AVERAGING = (re.compile(r"^ *average_gradients\(energy_model\)\n", re.M), "")
-LOCAL_NEGATIVES = (re.compile(r"distributed_energy_inbatch_swap_infonce\([^#\n]*\n"), OLD_CALL)
+RANKS_MODULE = "energy_losses/ranks.py"
+NO_REPLICATE = (SCRIPT, re.compile(r"^ *replicate\(energy_model\)\n", re.M), "")
+NO_BROADCAST = (RANKS_MODULE, re.compile(r"^    broadcast_parameters\(energy_model, group=group\)\n", re.M), "")
+LOCAL_NEGATIVES = (SCRIPT, re.compile(r"distributed_energy_inbatch_swap_infonce\([^#\n]*\n"), OLD_CALL)
 
 
 @pytest.mark.parametrize(
     "taken_back",
-    [NO_BROADCAST, NO_AVERAGING, LOCAL_NEGATIVES],
-    ids=["no broadcast", "no averaging", "local negatives"],
+    [NO_REPLICATE, NO_BROADCAST, LOCAL_NEGATIVES],
+    ids=["no replicate", "hooks but no broadcast", "local negatives"],
 )
 def test_comparison_fails_without(
-    taken_back: tuple[re.Pattern[str], str], folder: Path, patched: Path, reference: dict, tmp_path: Path
+    taken_back: tuple[str, re.Pattern[str], str], folder: Path, patched: Path, reference: dict, tmp_path: Path
 ) -> None:
-    pattern, replacement = taken_back
+    file, pattern, replacement = taken_back
     code = tmp_path / "code"
     shutil.copytree(patched.parent, code, ignore=shutil.ignore_patterns("__pycache__"))
-    text, count = pattern.subn(replacement, patched.read_text(encoding="utf-8"))
+    text, count = pattern.subn(replacement, (code / file).read_text(encoding="utf-8"))
     assert count == 1
-    (code / SCRIPT).write_text(text, encoding="utf-8")
+    (code / file).write_text(text, encoding="utf-8")
     ranks = train(tmp_path / "run", code / SCRIPT, RANKS, BATCH, 1)
     errors = gradient_errors(ranks, reference)
     print(f"relative errors of the first gradient: {min(errors):.3f} to {max(errors):.3f}")

@@ -119,11 +119,11 @@ ELSEWHERE = {
     "below all": ("    draccus.wrap()(finetune)()\n", "    print('x')\n    draccus.wrap()(finetune)()\n# end\n"),
     "no final newline": ("draccus.wrap()(finetune)()\n", "draccus.wrap()(finetune)()"),
     "above the imports": ("import torch\n", "import torch\nimport torch.nn as nn\n"),
-    "beside the imports": ("broadcast_parameters\n", "broadcast_parameters\nimport wandb\n"),
+    "beside the imports": ("import replicate\n", "import replicate\nimport wandb\n"),
     "between the imports": ("import torch.distributed as dist\n", "import torch.distributed as dist\nimport wandb\n"),
     "blank lines between": ("import torch.distributed as dist\n", "import torch.distributed as dist\n\n\n"),
-    "a comment above": ("    broadcast_parameters(", "    # one model\n    broadcast_parameters("),
-    "a statement below": ("parameters(energy_model)\n", "parameters(energy_model)\n    energy_model.train()\n"),
+    "a comment above": ("        replicate(", "        # one model\n        replicate("),
+    "a statement below": ("replicate(energy_model)\n", "replicate(energy_model)\n        energy_model.train()\n"),
     "a new field above": ("    energy_tau: float", "    new: int = 3\n    energy_tau: float"),
     "a new field below": ("    # fmt: on", "    new: int = 3\n    # fmt: on"),
     "the comment of another field": ("# Batch size per device", "# Batch size, one device"),
@@ -178,17 +178,17 @@ def test_a_tuned_value_still_counts(name: str) -> None:
 CHANGED = {
     "the call": ("mask, tau=energy_tau", "~mask, tau=energy_tau"),
     "an argument more": ("world_size=world_size)", "world_size=world_size, group=g)"),
-    "the line gone": ("        average_gradients(energy_model)\n", ""),
-    "the line commented out": ("        average_gradients(", "        # average_gradients("),
-    "another model": ("broadcast_parameters(energy_model)\n", "broadcast_parameters(policy)\n"),
-    "the import": ("average_gradients, broadcast_parameters\n", "average_gradients, broadcast_parameters, x\n"),
+    "the line gone": ("        replicate(energy_model)\n", ""),
+    "the line commented out": ("        replicate(", "        # replicate("),
+    "another model": ("replicate(energy_model)\n", "replicate(policy)\n"),
+    "the import": ("import replicate\n", "import replicate, x\n"),
     "the comment of the field": ("# Temperature of the InfoNCE loss", "# Temperature"),
     "the type of the field": ("energy_tau: float = 0.3", "energy_tau: int = 0.3"),
     "the rank count": ("if dist.is_initialized() else 1", "if dist.is_available() else 1"),
     "brackets that matter": ("dist.get_world_size() if", "dist.get_world_size if"),
     "other brackets that matter": ("is_initialized() else 1", "is_initialized(()) else 1"),
     "a comment inside": ("mask, tau=energy_tau, world", "mask, tau=energy_tau,  # mine\n            world"),
-    "twice": ("        average_gradients(energy_model)\n", "        average_gradients(energy_model)\n" * 2),
+    "twice": ("        replicate(energy_model)\n", "        replicate(energy_model)\n" * 2),
     "a use of the import": ("    return os.getcwd()", "    return dist.get_rank()"),
     "a use of the field": ("    return os.getcwd()", "    return cfg.energy_tau"),
     "a use of the parameter": ("    return energy_loss,", "    return energy_loss / energy_tau,"),
@@ -290,12 +290,12 @@ def test_a_comma_put_before_a_comment() -> None:
 
 
 def test_semicolons_and_one_line_suites() -> None:
-    patch = read_marked("if x:\n    a = 1\n«¦    average_gradients(m)\n»    b = 2\n", names=("average_gradients",))
-    assert take_back("if x:\n    a = 1; average_gradients(m); b = 2\n", patch) == "if x:\n    a = 1; b = 2\n"
-    assert take_back("if x: average_gradients(m); b = 2\n", patch) == "if x: b = 2\n"
-    assert take_back("if x: b = 2; average_gradients(m)\n", patch) == "if x: b = 2\n"
-    assert take_back("if x:\n    average_gradients(m)  # mine\n    b = 2\n", patch) == "if x:\n    # mine\n    b = 2\n"
-    refuse("if x: average_gradients(m)\n", patch)
+    patch = read_marked("if x:\n    a = 1\n«¦    replicate(m)\n»    b = 2\n", names=("replicate",))
+    assert take_back("if x:\n    a = 1; replicate(m); b = 2\n", patch) == "if x:\n    a = 1; b = 2\n"
+    assert take_back("if x: replicate(m); b = 2\n", patch) == "if x: b = 2\n"
+    assert take_back("if x: b = 2; replicate(m)\n", patch) == "if x: b = 2\n"
+    assert take_back("if x:\n    replicate(m)  # mine\n    b = 2\n", patch) == "if x:\n    # mine\n    b = 2\n"
+    refuse("if x: replicate(m)\n", patch)
 
 
 @pytest.mark.parametrize("text", ["a = «b¦»\n", "f(a«¦,»)\n", "f(a«¦,»)\ng(b«¦, x»)\n"])

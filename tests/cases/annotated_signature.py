@@ -1,4 +1,4 @@
-# energy-patch apply --no-sync
+# energy-patch apply
 from dataclasses import dataclass
 import torch.distributed as dist
 from energy.energy_model import energy_inbatch_swap_infonce
@@ -26,6 +26,7 @@ from dataclasses import dataclass
 import torch.distributed as dist
 from energy.energy_model import energy_inbatch_swap_infonce
 from energy_losses.global_infonce import distributed_energy_inbatch_swap_infonce
+from energy_losses.ranks import replicate
 
 
 @dataclass
@@ -42,6 +43,7 @@ def run(
     energy_tau: float = 0.07,
     **extra: int
 ) -> Tensor:
+    replicate(m)
     world_size = dist.get_world_size() if dist.is_initialized() else 1
     return distributed_energy_inbatch_swap_infonce(m, h, a, mask, tau=energy_tau, world_size=world_size)
 

@@ -1,4 +1,4 @@
-# energy-patch apply --no-sync
+# energy-patch apply
 from dataclasses import dataclass
 import torch.distributed as dist
 from energy.energy_model import energy_inbatch_swap_infonce
@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import torch.distributed as dist
 from energy.energy_model import energy_inbatch_swap_infonce
 from energy_losses.global_infonce import distributed_energy_inbatch_swap_infonce
+from energy_losses.ranks import replicate
 
 
 @dataclass
@@ -25,6 +26,6 @@ class Config:
     energy_tau: float = 0.07  # Temperature of the energy model's InfoNCE loss
 
 
-def run(m): return distributed_energy_inbatch_swap_infonce(m, h, a, tau=cfg.energy_tau, world_size=dist.get_world_size() if dist.is_initialized() else 1)
+def run(m): return distributed_energy_inbatch_swap_infonce(replicate(m), h, a, tau=cfg.energy_tau, world_size=dist.get_world_size() if dist.is_initialized() else 1)
 cfg = Config()
 run(1)

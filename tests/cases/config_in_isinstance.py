@@ -1,4 +1,4 @@
-# energy-patch apply --no-sync
+# energy-patch apply
 from dataclasses import dataclass
 import torch.distributed as dist
 from energy.energy_model import energy_inbatch_swap_infonce
@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import torch.distributed as dist
 from energy.energy_model import energy_inbatch_swap_infonce
 from energy_losses.global_infonce import distributed_energy_inbatch_swap_infonce
+from energy_losses.ranks import replicate
 
 
 @dataclass
@@ -27,5 +28,6 @@ class Config:
 
 def run(m, h, a, c: Config):
     ok = isinstance(m, Config)
+    replicate(m)
     world_size = dist.get_world_size() if dist.is_initialized() else 1
     return distributed_energy_inbatch_swap_infonce(m, h, a, tau=c.energy_tau, world_size=world_size)

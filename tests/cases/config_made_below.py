@@ -1,4 +1,4 @@
-# energy-patch apply --no-sync
+# energy-patch apply
 from dataclasses import dataclass
 import torch.distributed as dist
 from energy.energy_model import energy_inbatch_swap_infonce
@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import torch.distributed as dist
 from energy.energy_model import energy_inbatch_swap_infonce
 from energy_losses.global_infonce import distributed_energy_inbatch_swap_infonce
+from energy_losses.ranks import replicate
 
 
 @dataclass
@@ -26,6 +27,7 @@ class Config:
 
 
 def main(m, h, a):
+    replicate(m)
     world_size = dist.get_world_size() if dist.is_initialized() else 1
     x = distributed_energy_inbatch_swap_infonce(m, h, a, tau=0.07, world_size=world_size)
     cfg = Config()

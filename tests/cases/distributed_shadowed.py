@@ -1,4 +1,4 @@
-# energy-patch apply --no-sync
+# energy-patch apply
 import torch.distributed as dist
 from energy.energy_model import energy_inbatch_swap_infonce
 
@@ -10,8 +10,10 @@ import torch.distributed as dist
 from energy.energy_model import energy_inbatch_swap_infonce
 import torch.distributed as torch_distributed
 from energy_losses.global_infonce import distributed_energy_inbatch_swap_infonce
+from energy_losses.ranks import replicate
 
 def run(m, h, a, mask):
     dist = (h - a).norm()
+    replicate(m)
     world_size = torch_distributed.get_world_size() if torch_distributed.is_initialized() else 1
     return distributed_energy_inbatch_swap_infonce(m, h, a, mask, tau=0.07, world_size=world_size), dist

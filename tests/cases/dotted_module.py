@@ -1,4 +1,4 @@
-# energy-patch apply --no-sync
+# energy-patch apply
 import energy.energy_model
 
 def run(m, h, a, mask):
@@ -7,7 +7,9 @@ def run(m, h, a, mask):
 import energy.energy_model
 import torch.distributed as dist
 from energy_losses.global_infonce import distributed_energy_inbatch_swap_infonce
+from energy_losses.ranks import replicate
 
 def run(m, h, a, mask):
+    replicate(m)
     world_size = dist.get_world_size() if dist.is_initialized() else 1
     return distributed_energy_inbatch_swap_infonce(m, h, a, mask, tau=0.07, world_size=world_size)

@@ -1,4 +1,4 @@
-# energy-patch apply --no-sync
+# energy-patch apply
 from energy.energy_model import energy_inbatch_swap_infonce
 
 def run(m, h, a, mask, kind):
@@ -10,9 +10,10 @@ def run(m, h, a, mask, kind):
 from energy.energy_model import energy_inbatch_swap_infonce
 import torch.distributed as dist
 from energy_losses.global_infonce import distributed_energy_inbatch_swap_infonce
+from energy_losses.ranks import replicate
 
 def run(m, h, a, mask, kind):
     if kind == 1:
         return None
-    elif (loss := distributed_energy_inbatch_swap_infonce(m, h, a, mask, tau=0.07, world_size=dist.get_world_size() if dist.is_initialized() else 1))[0] > 1:
+    elif (loss := distributed_energy_inbatch_swap_infonce(replicate(m), h, a, mask, tau=0.3, world_size=dist.get_world_size() if dist.is_initialized() else 1))[0] > 1:
         return loss

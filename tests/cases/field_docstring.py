@@ -1,4 +1,4 @@
-# energy-patch apply --no-sync
+# energy-patch apply
 import torch.distributed as dist
 from energy.energy_model import energy_inbatch_swap_infonce
 from dataclasses import dataclass, field
@@ -14,6 +14,7 @@ def main(cfg: Config):
 import torch.distributed as dist
 from energy.energy_model import energy_inbatch_swap_infonce
 from energy_losses.global_infonce import distributed_energy_inbatch_swap_infonce
+from energy_losses.ranks import replicate
 from dataclasses import dataclass, field
 @dataclass
 class Config:
@@ -23,5 +24,6 @@ class Config:
 
     def f(self): pass
 def main(cfg: Config):
+    replicate(m)
     world_size = dist.get_world_size() if dist.is_initialized() else 1
     distributed_energy_inbatch_swap_infonce(m, h, a, tau=cfg.energy_tau, world_size=world_size)

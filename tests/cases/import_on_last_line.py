@@ -1,11 +1,13 @@
-# energy-patch apply --no-sync
+# energy-patch apply
 def f(m, h, a):
     return energy_inbatch_swap_infonce(m, h, a)
 from e import energy_inbatch_swap_infonce
 # ==== after ====
 import torch.distributed as dist
 from energy_losses.global_infonce import distributed_energy_inbatch_swap_infonce
+from energy_losses.ranks import replicate
 def f(m, h, a):
+    replicate(m)
     world_size = dist.get_world_size() if dist.is_initialized() else 1
     return distributed_energy_inbatch_swap_infonce(m, h, a, tau=0.07, world_size=world_size)
 from e import energy_inbatch_swap_infonce

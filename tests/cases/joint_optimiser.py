@@ -25,7 +25,7 @@ from dataclasses import dataclass
 import torch.distributed as dist
 from energy.energy_model import energy_inbatch_swap_infonce
 from energy_losses.global_infonce import distributed_energy_inbatch_swap_infonce
-from energy_losses.ranks import average_gradients, broadcast_parameters
+from energy_losses.ranks import replicate
 
 
 @dataclass
@@ -37,14 +37,13 @@ class Config:
 
 def main(cfg: Config, vla):
     energy_model = EnergyModel()
-    broadcast_parameters(energy_model)
     params = [p for p in vla.parameters() if p.requires_grad]
     params += [p for p in energy_model.parameters() if p.requires_grad]
     optimizer = AdamW(params)
     scheduler = StepLR(optimizer)
     for step, (h, a, mask) in enumerate(loader):
+        replicate(energy_model)
         world_size = dist.get_world_size() if dist.is_initialized() else 1
         distributed_energy_inbatch_swap_infonce(energy_model, h, a, mask, tau=cfg.energy_tau, world_size=world_size)[0].backward()
-        average_gradients(energy_model)
         optimizer.step()
         scheduler.step()

@@ -1,4 +1,4 @@
-# energy-patch apply --no-sync
+# energy-patch apply
 import torch.distributed as dist
 from energy.energy_model import energy_inbatch_swap_infonce
 from dataclasses import dataclass, field
@@ -15,6 +15,7 @@ def main(cfg: Config):
 import torch.distributed as dist
 from energy.energy_model import energy_inbatch_swap_infonce
 from energy_losses.global_infonce import distributed_energy_inbatch_swap_infonce
+from energy_losses.ranks import replicate
 from dataclasses import dataclass, field
 @dataclass
 class Energy:
@@ -25,5 +26,6 @@ class Config:
     energy: Energy = field(default_factory=Energy)
     energy_tau: float = 0.07  # Temperature of the energy model's InfoNCE loss
 def main(cfg: Config):
+    replicate(m)
     world_size = dist.get_world_size() if dist.is_initialized() else 1
     distributed_energy_inbatch_swap_infonce(m, h, a, tau=cfg.energy_tau, world_size=world_size)

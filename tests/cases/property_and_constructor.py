@@ -1,4 +1,4 @@
-# energy-patch apply --no-sync
+# energy-patch apply
 from dataclasses import dataclass
 import torch.distributed as dist
 from energy.energy_model import energy_inbatch_swap_infonce
@@ -20,6 +20,7 @@ from dataclasses import dataclass
 import torch.distributed as dist
 from energy.energy_model import energy_inbatch_swap_infonce
 from energy_losses.global_infonce import distributed_energy_inbatch_swap_infonce
+from energy_losses.ranks import replicate
 
 
 @dataclass
@@ -31,7 +32,8 @@ class Config:
 class A:
     def __init__(self, cfg: Config):
         self.cfg: Config = cfg
+        replicate(m)
         world_size = dist.get_world_size() if dist.is_initialized() else 1
         self.x = distributed_energy_inbatch_swap_infonce(m, h, a, tau=cfg.energy_tau, world_size=world_size)
     @property
-    def loss(self): return distributed_energy_inbatch_swap_infonce(m, h, a, tau=self.cfg.energy_tau, world_size=dist.get_world_size() if dist.is_initialized() else 1)
+    def loss(self): return distributed_energy_inbatch_swap_infonce(replicate(m), h, a, tau=self.cfg.energy_tau, world_size=dist.get_world_size() if dist.is_initialized() else 1)

@@ -1,4 +1,4 @@
-# energy-patch apply --no-sync
+# energy-patch apply
 from dataclasses import dataclass
 import torch.distributed as dist
 from energy.energy_model import energy_inbatch_swap_infonce
@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import torch.distributed as dist
 from energy.energy_model import energy_inbatch_swap_infonce
 from energy_losses.global_infonce import distributed_energy_inbatch_swap_infonce
+from energy_losses.ranks import replicate
 
 
 @dataclass
@@ -29,6 +30,7 @@ class Config:
 
 def run(m, h, a, n=1, energy_tau=0.07):
     if n: return run(m, h, a, 0, energy_tau=energy_tau)
+    replicate(m)
     world_size = dist.get_world_size() if dist.is_initialized() else 1
     return distributed_energy_inbatch_swap_infonce(m, h, a, tau=energy_tau, world_size=world_size)
 def main(cfg: Config):

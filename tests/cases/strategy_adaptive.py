@@ -1,4 +1,4 @@
-# energy-patch apply --strategy adaptive --no-sync
+# energy-patch apply --strategy adaptive
 from dataclasses import dataclass
 import torch.distributed as dist
 from energy.energy_model import energy_inbatch_swap_infonce
@@ -22,6 +22,7 @@ from dataclasses import dataclass
 import torch.distributed as dist
 from energy.energy_model import energy_inbatch_swap_infonce
 from energy_losses.adaptive import adaptive_energy_loss
+from energy_losses.ranks import replicate
 
 
 @dataclass
@@ -35,6 +36,7 @@ class Config:
 
 def run(m, h, a, mask=None, energy_model = None, energy_local_batch_size = None, energy_tau = 0.07, energy_num_negatives = 8, energy_min_local_batch = 8):
     layer_actions = [a]
+    replicate(m)
     world_size = dist.get_world_size() if dist.is_initialized() else 1
     return adaptive_energy_loss(m, h, a, layer_actions, mask, local_batch_size=energy_local_batch_size, tau=energy_tau, num_negatives=energy_num_negatives, min_local_batch=energy_min_local_batch, world_size=world_size)
 

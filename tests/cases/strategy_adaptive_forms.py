@@ -1,4 +1,4 @@
-# energy-patch apply --strategy adaptive --no-sync --layer-actions guesses --min-local-batch 4
+# energy-patch apply --strategy adaptive --layer-actions guesses --min-local-batch 4
 from dataclasses import dataclass
 from energy.energy_model import energy_inbatch_swap_infonce
 
@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from energy.energy_model import energy_inbatch_swap_infonce
 import torch.distributed as dist
 from energy_losses.adaptive import adaptive_energy_loss
+from energy_losses.ranks import replicate
 
 
 @dataclass
@@ -34,6 +35,7 @@ class Config:
 
 
 def run(m, h, a, mask, guesses, cfg: Config):
+    replicate(m)
     world_size = dist.get_world_size() if dist.is_initialized() else 1
     first = adaptive_energy_loss(m, h, a, layer_actions=guesses, energy_mask=None, local_batch_size=cfg.batch_size, tau=cfg.energy_tau, num_negatives=cfg.energy_num_negatives, min_local_batch=cfg.energy_min_local_batch, world_size=world_size)
     second = adaptive_energy_loss(m, h, ground_truth_actions=a, energy_mask=mask, layer_actions=guesses, local_batch_size=cfg.batch_size, tau=cfg.energy_tau, num_negatives=cfg.energy_num_negatives, min_local_batch=cfg.energy_min_local_batch, world_size=world_size)

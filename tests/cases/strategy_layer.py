@@ -1,4 +1,4 @@
-# energy-patch apply --strategy layer --no-sync
+# energy-patch apply --strategy layer
 from dataclasses import dataclass
 import torch.distributed as dist
 from energy.energy_model import energy_inbatch_swap_infonce
@@ -22,6 +22,7 @@ from dataclasses import dataclass
 import torch.distributed as dist
 from energy.energy_model import energy_inbatch_swap_infonce
 from energy_losses.layer_infonce import layer_based_energy_infonce_loss
+from energy_losses.ranks import replicate
 
 
 @dataclass
@@ -34,6 +35,7 @@ class Config:
 
 def run(m, h, a, mask=None, energy_model = None, energy_tau = 0.07, energy_num_negatives = 8):
     layer_actions = [a]
+    replicate(m)
     return layer_based_energy_infonce_loss(m, h, a, layer_actions, mask, tau=energy_tau, num_negatives=energy_num_negatives)
 
 

@@ -1,4 +1,4 @@
-# energy-patch apply --strategy layer --no-sync --layer-actions guesses
+# energy-patch apply --strategy layer --layer-actions guesses
 from dataclasses import dataclass
 from energy.energy_model import energy_inbatch_swap_infonce
 
@@ -22,6 +22,7 @@ def run(m, h, a, mask, guesses, cfg: Config):
 from dataclasses import dataclass
 from energy.energy_model import energy_inbatch_swap_infonce
 from energy_losses.layer_infonce import layer_based_energy_infonce_loss
+from energy_losses.ranks import replicate
 
 
 @dataclass
@@ -32,6 +33,7 @@ class Config:
 
 
 def run(m, h, a, mask, guesses, cfg: Config):
+    replicate(m)
     first = layer_based_energy_infonce_loss(m, h, a, layer_actions=guesses, energy_mask=None, tau=cfg.energy_tau, num_negatives=cfg.energy_num_negatives)
     second = layer_based_energy_infonce_loss(m, h, ground_truth_actions=a, energy_mask=mask, layer_actions=guesses, tau=cfg.energy_tau, num_negatives=cfg.energy_num_negatives)
     third = layer_based_energy_infonce_loss(m, h, a, guesses, mask, 0.5, num_negatives=cfg.energy_num_negatives)

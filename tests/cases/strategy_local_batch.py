@@ -1,4 +1,4 @@
-# energy-patch apply --strategy local-batch --no-sync
+# energy-patch apply --strategy local-batch
 from dataclasses import dataclass
 import torch.distributed as dist
 from energy.energy_model import energy_inbatch_swap_infonce
@@ -21,6 +21,7 @@ def train(cfg: Config, m, h, a, mask):
 from dataclasses import dataclass
 import torch.distributed as dist
 from energy.energy_model import energy_inbatch_swap_infonce
+from energy_losses.ranks import replicate
 
 
 @dataclass
@@ -31,6 +32,7 @@ class Config:
 
 def run(m, h, a, mask=None, energy_model = None):
     layer_actions = [a]
+    replicate(m)
     return energy_inbatch_swap_infonce(m, h, a, mask)
 
 

@@ -1,4 +1,4 @@
-# energy-patch apply --strategy queue --no-sync --queue-size 64
+# energy-patch apply --strategy queue --queue-size 64
 from dataclasses import dataclass
 import torch.distributed as dist
 from energy.energy_model import energy_inbatch_swap_infonce
@@ -22,6 +22,7 @@ from dataclasses import dataclass
 import torch.distributed as dist
 from energy.energy_model import energy_inbatch_swap_infonce
 from energy_losses.queue_infonce import queued_energy_infonce_loss
+from energy_losses.ranks import replicate
 
 
 @dataclass
@@ -34,6 +35,7 @@ class Config:
 
 def run(m, h, a, mask=None, energy_model = None, energy_tau = 0.07, energy_queue_size = 64):
     layer_actions = [a]
+    replicate(m)
     world_size = dist.get_world_size() if dist.is_initialized() else 1
     return queued_energy_infonce_loss(m, h, a, mask, tau=energy_tau, queue_size=energy_queue_size, world_size=world_size)
 

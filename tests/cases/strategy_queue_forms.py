@@ -1,4 +1,4 @@
-# energy-patch apply --strategy queue --no-sync
+# energy-patch apply --strategy queue
 from dataclasses import dataclass
 from energy.energy_model import energy_inbatch_swap_infonce
 
@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from energy.energy_model import energy_inbatch_swap_infonce
 import torch.distributed as dist
 from energy_losses.queue_infonce import queued_energy_infonce_loss
+from energy_losses.ranks import replicate
 
 
 @dataclass
@@ -33,6 +34,7 @@ class Config:
 
 
 def run(m, h, a, mask, guesses, cfg: Config):
+    replicate(m)
     world_size = dist.get_world_size() if dist.is_initialized() else 1
     first = queued_energy_infonce_loss(m, h, a, tau=cfg.energy_tau, queue_size=cfg.energy_queue_size, world_size=world_size)
     second = queued_energy_infonce_loss(m, h, a_pos=a, pad_mask=mask, tau=cfg.energy_tau, queue_size=cfg.energy_queue_size, world_size=world_size)

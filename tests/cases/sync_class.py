@@ -32,7 +32,7 @@ from dataclasses import dataclass
 import torch.distributed as dist
 from energy.energy_model import energy_inbatch_swap_infonce
 from energy_losses.global_infonce import distributed_energy_inbatch_swap_infonce
-from energy_losses.ranks import average_gradients, broadcast_parameters
+from energy_losses.ranks import replicate
 
 
 @dataclass
@@ -46,7 +46,6 @@ class Trainer:
     def __init__(self, cfg: Config):
         self.cfg = cfg
         self.energy_model = EnergyModel().cuda()
-        broadcast_parameters(self.energy_model)
         self.optimizer = AdamW(self.energy_model.parameters())
 
     def train(self):
@@ -55,10 +54,10 @@ class Trainer:
             self.step()
 
     def loss(self, h, a, mask):
+        replicate(self.energy_model)
         world_size = dist.get_world_size() if dist.is_initialized() else 1
         return distributed_energy_inbatch_swap_infonce(self.energy_model, h, a, mask, tau=self.cfg.energy_tau, world_size=world_size)[0]
 
     def step(self):
-        average_gradients(self.energy_model)
         clip_grad_norm_(self.energy_model.parameters(), 1.0)
         self.optimizer.step()

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import torch.distributed as dist
 from energy.energy_model import energy_inbatch_swap_infonce
 from energy_losses.global_infonce import distributed_energy_inbatch_swap_infonce
-from energy_losses.ranks import average_gradients, broadcast_parameters
+from energy_losses.ranks import replicate
 
 
 @dataclass
@@ -31,10 +31,9 @@ class Config:
 
 def main(cfg: Config):
     energy_model = EnergyModel() if cfg.lr else None
-    if energy_model is not None: broadcast_parameters(energy_model)
     optimizer = AdamW(energy_model.parameters())
     for h, a in loader:
+        replicate(energy_model)
         world_size = dist.get_world_size() if dist.is_initialized() else 1
         distributed_energy_inbatch_swap_infonce(energy_model, h, a, tau=cfg.energy_tau, world_size=world_size)[0].backward()
-        if energy_model is not None: average_gradients(energy_model)
         optimizer.step()

@@ -27,7 +27,7 @@ from dataclasses import dataclass
 import torch.distributed as dist
 from energy.energy_model import energy_inbatch_swap_infonce
 from energy_losses.global_infonce import distributed_energy_inbatch_swap_infonce
-from energy_losses.ranks import average_gradients, broadcast_parameters
+from energy_losses.ranks import replicate
 
 
 @dataclass
@@ -41,14 +41,13 @@ def main(cfg: Config):
     params = list(vla.parameters())
     if cfg.lr:
         energy_model = EnergyModel()
-        broadcast_parameters(energy_model)
         params += list(energy_model.parameters())
     optimizer = AdamW(params)
     for h, a in loader:
         loss = vla(h)
         if cfg.lr:
+            replicate(energy_model)
             world_size = dist.get_world_size() if dist.is_initialized() else 1
             loss += distributed_energy_inbatch_swap_infonce(energy_model, h, a, tau=cfg.energy_tau, world_size=world_size)[0]
         loss.backward()
-        if energy_model is not None: average_gradients(energy_model)
         optimizer.step()

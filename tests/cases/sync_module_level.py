@@ -12,14 +12,13 @@ for h, a, mask in loader:
 import torch.distributed as dist
 from energy.energy_model import energy_inbatch_swap_infonce
 from energy_losses.global_infonce import distributed_energy_inbatch_swap_infonce
-from energy_losses.ranks import average_gradients, broadcast_parameters
+from energy_losses.ranks import replicate
 
 energy_model = EnergyModel()
-broadcast_parameters(energy_model)
 optimizer = AdamW(energy_model.parameters())
 for h, a, mask in loader:
+    replicate(energy_model)
     world_size = dist.get_world_size() if dist.is_initialized() else 1
     loss, pos, neg = distributed_energy_inbatch_swap_infonce(energy_model, h, a, mask, tau=0.07, world_size=world_size)
     loss.backward()
-    average_gradients(energy_model)
     optimizer.step()

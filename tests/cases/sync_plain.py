@@ -24,7 +24,7 @@ from dataclasses import dataclass
 import torch.distributed as dist
 from energy.energy_model import energy_inbatch_swap_infonce
 from energy_losses.global_infonce import distributed_energy_inbatch_swap_infonce
-from energy_losses.ranks import average_gradients, broadcast_parameters
+from energy_losses.ranks import replicate
 
 
 @dataclass
@@ -36,13 +36,12 @@ class Config:
 
 def main(cfg: Config):
     energy_model = EnergyModel().cuda()
-    broadcast_parameters(energy_model)
     optimizer = AdamW(energy_model.parameters())
     for step, (h, a, mask) in enumerate(loader):
+        replicate(energy_model)
         world_size = dist.get_world_size() if dist.is_initialized() else 1
         loss, _, _ = distributed_energy_inbatch_swap_infonce(energy_model, h, a, mask, tau=cfg.energy_tau, world_size=world_size)
         loss.backward()
         if (step + 1) % cfg.accumulation == 0:
-            average_gradients(energy_model)
             optimizer.step()
             optimizer.zero_grad()

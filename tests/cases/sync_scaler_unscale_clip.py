@@ -29,7 +29,7 @@ from dataclasses import dataclass
 import torch.distributed as dist
 from energy.energy_model import energy_inbatch_swap_infonce
 from energy_losses.global_infonce import distributed_energy_inbatch_swap_infonce
-from energy_losses.ranks import average_gradients, broadcast_parameters
+from energy_losses.ranks import replicate
 
 
 @dataclass
@@ -44,14 +44,13 @@ def main(cfg: Config):
     energy_model.to("cuda")
     if cfg.accumulation > 1:
         energy_model.load_state_dict(torch.load("x"))
-    broadcast_parameters(energy_model)
     params = list(energy_model.parameters())
     optimizer = AdamW(params)
     for step, (h, a, mask) in enumerate(loader):
+        replicate(energy_model)
         world_size = dist.get_world_size() if dist.is_initialized() else 1
         loss, _, _ = distributed_energy_inbatch_swap_infonce(energy_model, h, a, mask, tau=cfg.energy_tau, world_size=world_size)
         scaler.scale(loss).backward()
-        average_gradients(energy_model)
         scaler.unscale_(optimizer)
         if cfg.accumulation: clip_grad_norm_(params, 1.0)
         scaler.step(optimizer)

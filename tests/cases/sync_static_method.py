@@ -16,18 +16,17 @@ class T:
 import torch.distributed as dist
 from energy.energy_model import energy_inbatch_swap_infonce
 from energy_losses.global_infonce import distributed_energy_inbatch_swap_infonce
-from energy_losses.ranks import average_gradients, broadcast_parameters
+from energy_losses.ranks import replicate
 class T:
     def __init__(self):
         self.energy_model = EnergyModel()
-        broadcast_parameters(self.energy_model)
         self.optimizer = AdamW(self.energy_model.parameters())
     @staticmethod
     def step(optimizer, energy_model):
-        average_gradients(energy_model)
         optimizer.step()
     def train(self):
         for h, a in loader:
+            replicate(self.energy_model)
             world_size = dist.get_world_size() if dist.is_initialized() else 1
             distributed_energy_inbatch_swap_infonce(self.energy_model, h, a, tau=0.07, world_size=world_size)[0].backward()
             self.step(self.optimizer, self.energy_model)

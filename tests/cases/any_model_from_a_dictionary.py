@@ -1,0 +1,12 @@
+# energy-patch apply
+from energy.energy_model import energy_inbatch_swap_infonce
+def run(m, h, a, mask, *args, **kw):
+    return energy_inbatch_swap_infonce(kw['model'], h, a, mask)
+# ==== after ====
+from energy.energy_model import energy_inbatch_swap_infonce
+import torch.distributed as dist
+from energy_losses.global_infonce import distributed_energy_inbatch_swap_infonce
+from energy_losses.ranks import replicate
+def run(m, h, a, mask, *args, **kw):
+    world_size = dist.get_world_size() if dist.is_initialized() else 1
+    return distributed_energy_inbatch_swap_infonce(replicate(kw['model']), h, a, mask, tau=0.3, world_size=world_size)

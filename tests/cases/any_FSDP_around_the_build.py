@@ -19,7 +19,7 @@ from dataclasses import dataclass
 @dataclass
 class Config:
     lr: float = 1e-3
-    energy_tau: float = 0.3  # Temperature of the energy model's InfoNCE loss
+    energy_tau: float = 0.07  # Temperature of the energy model's InfoNCE loss
 def main(cfg: Config):
     energy_model = FSDP(EnergyModel())
     optimizer = AdamW(energy_model.parameters())

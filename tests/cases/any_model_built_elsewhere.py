@@ -10,4 +10,4 @@ from energy_losses.ranks import replicate
 def run(m, h, a, mask, *args, **kw):
     replicate(m)
     world_size = dist.get_world_size() if dist.is_initialized() else 1
-    return distributed_energy_inbatch_swap_infonce(m, h, a, mask, tau=0.3, world_size=world_size)
+    return distributed_energy_inbatch_swap_infonce(m, h, a, mask, tau=0.07, world_size=world_size)

@@ -9,4 +9,4 @@ from energy_losses.global_infonce import distributed_energy_inbatch_swap_infonce
 from energy_losses.ranks import replicate
 def run(m, h, a, mask, *args, **kw):
     world_size = dist.get_world_size() if dist.is_initialized() else 1
-    return distributed_energy_inbatch_swap_infonce(replicate(kw['model']), h, a, mask, tau=0.3, world_size=world_size)
+    return distributed_energy_inbatch_swap_infonce(replicate(kw['model']), h, a, mask, tau=0.07, world_size=world_size)

@@ -19,7 +19,7 @@ def train(model):
     for h, a in loader:
         replicate(model)
         world_size = torch_distributed.get_world_size() if torch_distributed.is_initialized() else 1
-        distributed_energy_inbatch_swap_infonce(model, h, a, tau=0.3, world_size=world_size)[0].backward()
+        distributed_energy_inbatch_swap_infonce(model, h, a, tau=0.07, world_size=world_size)[0].backward()
         optimizer.step()
 model = EnergyModel()
 train(model)

@@ -25,6 +25,6 @@ class Config:
     lr: float = 1e-3
 
 
-def run(m): return distributed_energy_inbatch_swap_infonce(replicate(m), h, a, tau=0.3, world_size=dist.get_world_size() if dist.is_initialized() else 1)
+def run(m): return distributed_energy_inbatch_swap_infonce(replicate(m), h, a, tau=0.07, world_size=dist.get_world_size() if dist.is_initialized() else 1)
 run(1)
 cfg = Config()

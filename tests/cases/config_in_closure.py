@@ -26,7 +26,7 @@ from energy_losses.ranks import replicate
 @dataclass
 class Config:
     lr: float = 1e-3
-    energy_tau: float = 0.3  # Temperature of the energy model's InfoNCE loss
+    energy_tau: float = 0.07  # Temperature of the energy model's InfoNCE loss
 
 
 def outer(cfg: Config):
@@ -37,5 +37,5 @@ def outer(cfg: Config):
     def inner2(m, h, a, cfg):
         replicate(m)
         world_size = dist.get_world_size() if dist.is_initialized() else 1
-        return distributed_energy_inbatch_swap_infonce(m, h, a, tau=0.3, world_size=world_size), cfg.get("x")
-    return [distributed_energy_inbatch_swap_infonce(replicate(m), h, a, tau=0.3, world_size=dist.get_world_size() if dist.is_initialized() else 1) for cfg in x]
+        return distributed_energy_inbatch_swap_infonce(m, h, a, tau=0.07, world_size=world_size), cfg.get("x")
+    return [distributed_energy_inbatch_swap_infonce(replicate(m), h, a, tau=0.07, world_size=dist.get_world_size() if dist.is_initialized() else 1) for cfg in x]

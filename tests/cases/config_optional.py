@@ -24,10 +24,10 @@ from energy_losses.ranks import replicate
 @dataclass
 class Config:
     lr: float = 1e-3
-    energy_tau: float = 0.3  # Temperature of the energy model's InfoNCE loss
+    energy_tau: float = 0.07  # Temperature of the energy model's InfoNCE loss
 
 
-def run(m, h, a, cfg: Config = None, energy_tau = 0.3):
+def run(m, h, a, cfg: Config = None, energy_tau = 0.07):
     replicate(m)
     world_size = dist.get_world_size() if dist.is_initialized() else 1
     return distributed_energy_inbatch_swap_infonce(m, h, a, tau=energy_tau, world_size=world_size)

@@ -23,9 +23,9 @@ from energy_losses.ranks import replicate
 @dataclass
 class Config:
     lr: float = 1e-3
-    energy_tau: float = 0.3  # Temperature of the energy model's InfoNCE loss
+    energy_tau: float = 0.07  # Temperature of the energy model's InfoNCE loss
 
 
-def run(m, energy_tau=0.3): return distributed_energy_inbatch_swap_infonce(replicate(m), h, a, tau=energy_tau, world_size=dist.get_world_size() if dist.is_initialized() else 1)
+def run(m, energy_tau=0.07): return distributed_energy_inbatch_swap_infonce(replicate(m), h, a, tau=energy_tau, world_size=dist.get_world_size() if dist.is_initialized() else 1)
 def main(cfg: Config):
     run((x for x in y), energy_tau=cfg.energy_tau)

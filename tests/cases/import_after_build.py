@@ -18,5 +18,5 @@ from energy_losses.ranks import replicate
 for h, a in loader:
     replicate(energy_model)
     world_size = dist.get_world_size() if dist.is_initialized() else 1
-    distributed_energy_inbatch_swap_infonce(energy_model, h, a, tau=0.3, world_size=world_size)[0].backward()
+    distributed_energy_inbatch_swap_infonce(energy_model, h, a, tau=0.07, world_size=world_size)[0].backward()
     optimizer.step()

@@ -8,4 +8,4 @@ import torch.distributed as dist
 from energy_losses.global_infonce import distributed_energy_inbatch_swap_infonce
 from energy_losses.ranks import replicate
 
-run = lambda m, h, a, mask: distributed_energy_inbatch_swap_infonce(replicate(m), h, a, mask, tau=0.3, world_size=dist.get_world_size() if dist.is_initialized() else 1)
+run = lambda m, h, a, mask: distributed_energy_inbatch_swap_infonce(replicate(m), h, a, mask, tau=0.07, world_size=dist.get_world_size() if dist.is_initialized() else 1)

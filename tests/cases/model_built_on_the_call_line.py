@@ -13,7 +13,7 @@ from energy_losses.ranks import replicate
 
 def run(h, a):
     world_size = dist.get_world_size() if dist.is_initialized() else 1
-    m = EnergyModel(); loss = distributed_energy_inbatch_swap_infonce(replicate(m), h, a, tau=0.3, world_size=world_size)[0]
+    m = EnergyModel(); loss = distributed_energy_inbatch_swap_infonce(replicate(m), h, a, tau=0.07, world_size=world_size)[0]
     n = m; m = EnergyModel()
     replicate(m)
-    return loss + distributed_energy_inbatch_swap_infonce(m, h, a, tau=0.3, world_size=world_size)[0]
+    return loss + distributed_energy_inbatch_swap_infonce(m, h, a, tau=0.07, world_size=world_size)[0]

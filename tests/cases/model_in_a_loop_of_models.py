@@ -14,8 +14,8 @@ from energy_losses.ranks import replicate
 
 def run(models, h, a):
     world_size = dist.get_world_size() if dist.is_initialized() else 1
-    total = distributed_energy_inbatch_swap_infonce(replicate(models[0]), h, a, tau=0.3, world_size=world_size)[0]
+    total = distributed_energy_inbatch_swap_infonce(replicate(models[0]), h, a, tau=0.07, world_size=world_size)[0]
     for m in models:
         replicate(m)
-        total = total + distributed_energy_inbatch_swap_infonce(m, h, a, tau=0.3, world_size=world_size)[0]
+        total = total + distributed_energy_inbatch_swap_infonce(m, h, a, tau=0.07, world_size=world_size)[0]
     return total

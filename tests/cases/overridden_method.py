@@ -32,7 +32,7 @@ class Config:
 
 class A:
     def __init__(self, cfg: Config): self.cfg = cfg
-    def loss(self, m, h, a): return distributed_energy_inbatch_swap_infonce(replicate(m), h, a, tau=0.3, world_size=dist.get_world_size() if dist.is_initialized() else 1)
+    def loss(self, m, h, a): return distributed_energy_inbatch_swap_infonce(replicate(m), h, a, tau=0.07, world_size=dist.get_world_size() if dist.is_initialized() else 1)
 class B(A):
     def loss(self, m, h, a): return 0
 def main(cfg: Config):

@@ -21,11 +21,11 @@ def train(args, m, loader):
         if args.local_rank != -1:
             replicate(m)
             world_size = dist.get_world_size() if dist.is_initialized() else 1
-            loss = distributed_energy_inbatch_swap_infonce(m, h, a, tau=0.3, world_size=world_size)[0]
+            loss = distributed_energy_inbatch_swap_infonce(m, h, a, tau=0.07, world_size=world_size)[0]
         if args.gpu is not None and i % args.world_size == 0:
             replicate(m)
             world_size = dist.get_world_size() if dist.is_initialized() else 1
-            loss = distributed_energy_inbatch_swap_infonce(m, h, a, tau=0.3, world_size=world_size)[0]
+            loss = distributed_energy_inbatch_swap_infonce(m, h, a, tau=0.07, world_size=world_size)[0]
         loss.backward()
         if args.local_rank == 0:
             print(loss.item())

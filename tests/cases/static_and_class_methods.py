@@ -31,14 +31,14 @@ from energy_losses.ranks import replicate
 @dataclass
 class Config:
     lr: float = 1e-3
-    energy_tau: float = 0.3  # Temperature of the energy model's InfoNCE loss
+    energy_tau: float = 0.07  # Temperature of the energy model's InfoNCE loss
 
 
 class T:
     def __init__(self, cfg: Config):
         self.cfg = cfg
     @staticmethod
-    def loss(m, h, a, energy_tau=0.3):
+    def loss(m, h, a, energy_tau=0.07):
         replicate(m)
         world_size = dist.get_world_size() if dist.is_initialized() else 1
         return distributed_energy_inbatch_swap_infonce(m, h, a, tau=energy_tau, world_size=world_size)
@@ -46,6 +46,6 @@ class T:
     def loss2(cls, m, h, a):
         replicate(m)
         world_size = dist.get_world_size() if dist.is_initialized() else 1
-        return distributed_energy_inbatch_swap_infonce(m, h, a, tau=0.3, world_size=world_size)
+        return distributed_energy_inbatch_swap_infonce(m, h, a, tau=0.07, world_size=world_size)
     def go(self):
         return self.loss(m, h, a, energy_tau=self.cfg.energy_tau)

@@ -21,7 +21,7 @@ from energy_losses.ranks import replicate
 def compute(m, h, a):
     replicate(m)
     world_size = dist.get_world_size() if dist.is_initialized() else 1
-    loss, pos, neg = distributed_energy_inbatch_swap_infonce(m, h, a, tau=0.3, world_size=world_size)
+    loss, pos, neg = distributed_energy_inbatch_swap_infonce(m, h, a, tau=0.07, world_size=world_size)
     return loss
 
 def train(m, loader, optimizer):

@@ -11,5 +11,5 @@ from energy_losses.global_infonce import distributed_energy_inbatch_swap_infonce
 from energy_losses.ranks import replicate
 
 def run(m, h, a, mask):
-    while distributed_energy_inbatch_swap_infonce(replicate(m), h, a, mask, tau=0.3, world_size=dist.get_world_size() if dist.is_initialized() else 1)[0] > 1:
+    while distributed_energy_inbatch_swap_infonce(replicate(m), h, a, mask, tau=0.07, world_size=dist.get_world_size() if dist.is_initialized() else 1)[0] > 1:
         pass

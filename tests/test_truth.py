@@ -141,7 +141,7 @@ def test_weights_follow_those_of_one_rank(eight: list[dict], reference: dict) ->
 
 RANKS_MODULE = "energy_losses/ranks.py"
 NO_REPLICATE = (SCRIPT, re.compile(r"^ *replicate\(energy_model\)\n", re.M), "")
-NO_BROADCAST = (RANKS_MODULE, re.compile(r"^    broadcast_parameters\(energy_model, group=group\)\n", re.M), "")
+NO_BROADCAST = (RANKS_MODULE, re.compile(r"^ +broadcast_parameters\(model, group=group\)\n", re.M), "")
 LOCAL_NEGATIVES = (SCRIPT, re.compile(r"distributed_energy_inbatch_swap_infonce\([^#\n]*\n"), OLD_CALL)
 
 

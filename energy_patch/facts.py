@@ -158,7 +158,10 @@ class Function:
 
 @dataclass(frozen=True)
 class ConfigField:
-    """One field of the config class: `statement` spans `name: type = default`, `value` its default."""
+    """One field of the config class: `statement` spans `name: type = default`, `value` its default.
+
+    The default of `field(default=0.3)` is 0.3.
+    """
 
     name: str
     annotation: str
@@ -169,10 +172,8 @@ class ConfigField:
 
     @property
     def number(self) -> str | None:
-        """The default if it is written as a number, also as `field(default=0.3)`."""
+        """The default if it is written as a number."""
         text = self.default or ""
-        match = re.fullmatch(r"(?:dataclasses\.)?field\(\s*default\s*=\s*([^,()]+?)\s*(?:,.*)?\)", text, re.DOTALL)
-        text = match[1] if match else text
         return text if re.fullmatch(r"[0-9][0-9_]*(?:\.[0-9_]*)?(?:[eE][+-]?[0-9]+)?|\.[0-9]+", text) else None
 
 

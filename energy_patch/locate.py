@@ -526,7 +526,8 @@ def _no_field(tree: Tree, name: str, node: cst.CSTNode) -> ConfigField:
 
 def _config_field(tree: Tree, part: cst.AnnAssign) -> ConfigField:
     assert isinstance(part.target, cst.Name)
-    value = Span(*outer_span(tree, part.value)) if part.value else None
+    default = _default(part.value)
+    value = Span(*outer_span(tree, default)) if default else None
     last = part.value or part.annotation.annotation
     return ConfigField(
         name=part.target.value,
@@ -536,6 +537,14 @@ def _config_field(tree: Tree, part: cst.AnnAssign) -> ConfigField:
         value=value,
         line=tree.line(part),
     )
+
+
+def _default(value: cst.BaseExpression | None) -> cst.BaseExpression | None:
+    """What a field has by default: the value itself, or that of `field(default=...)`."""
+    if isinstance(value, cst.Call) and dotted_name(value.func) in ("field", "dataclasses.field"):
+        given = [item.value for item in value.args if item.keyword and item.keyword.value == "default"]
+        return given[0] if given else value
+    return value
 
 
 def _comment_column(source: Source, fields: Iterable[ConfigField]) -> int | None:

@@ -1,0 +1,5 @@
+"""fire: a function is called with its own defaults."""
+
+
+def Fire(function):  # noqa: N802
+    return function()

@@ -8,8 +8,8 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .metrics import announce, first_checksum, record
-from .ranks import Ranks, exchange_rows, gather_actions, training_ranks
+from .metrics import announce, next_check, record
+from .ranks import Ranks, average_when_done, exchange, training_ranks
 from .scoring import energy_matrix, evaluating
 
 
@@ -53,12 +53,11 @@ def distributed_energy_inbatch_swap_infonce(
         ValueError: a setting or a shape is wrong on any rank; all ranks raise it.
     """
     ranks = training_ranks(group)
-    problem, checksum = ranks.problem(tau, min_distance, world_size), first_checksum(energy_model)
-    rows, weights_equal = exchange_rows(ranks, h, a_pos, pad_mask, problem, checksum)
-    actions = gather_actions(ranks, a_pos, rows)
+    problem, check = ranks.problem(tau, min_distance, world_size), next_check(energy_model, ranks)
+    rows, actions, checksums = exchange(ranks, h, a_pos, pad_mask, problem, check and check.checksum)
     result = rows_against(energy_model, h, a_pos, pad_mask, actions, ranks, rows, tau, min_distance)
-    if checksum is not None:
-        announce(energy_model, ranks, len(actions), weights_equal)
+    announce(energy_model, ranks, check, len(actions), checksums)
+    if check and check.call == 1:
         _warn_of_useless_batches(actions.detach(), rows)
     return result
 
@@ -77,7 +76,7 @@ def rows_against(
     """The weighted loss and mean energies of this rank's rows; ``candidates`` starts with all ranks' actions."""
     if len(h) == 0:
         return idle(energy_model, h, a_pos, pad_mask)
-    energies = energy_matrix(energy_model, h, candidates, pad_mask)  # [B, N]
+    energies = average_when_done(energy_matrix(energy_model, h, candidates, pad_mask))  # [B, N]
     positive = sum(rows[: ranks.rank]) + torch.arange(len(h), device=h.device)
     dropped = None
     if min_distance > 0:
@@ -92,6 +91,7 @@ def idle(energy_model: nn.Module, h: Tensor, a_pos: Tensor, pad_mask: Tensor | N
     mask = None if pad_mask is None else pad_mask.new_zeros(shape[:2])
     with evaluating(energy_model):
         energies = energy_matrix(energy_model, _ramp(shape, h), _ramp((1, *a_pos.shape[1:]), a_pos), mask)
+    average_when_done(energies)
     zero = 0 * energies.sum()
     return zero, zero, zero
 

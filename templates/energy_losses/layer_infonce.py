@@ -7,8 +7,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from .global_infonce import distance, idle, infonce
-from .metrics import announce, first_checksum
-from .ranks import ALONE, exchange_rows, gather_integers, training_ranks
+from .metrics import announce_later, next_check
+from .ranks import ALONE, average_when_done, exchange, training_ranks
 from .scoring import energy_matrix
 
 _NOISE = (0.1, 0.2, 0.4)
@@ -29,9 +29,10 @@ def layer_based_energy_infonce_loss(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """InfoNCE loss (van den Oord et al. 2018, arXiv:1807.03748) of each row against negatives of its own.
 
-    The number of negatives does not depend on the batch, nothing travels but the ranks' weights' checksum at the first
-    call, and the loss is the mean over the local rows. So the mean of the ranks' gradients weighs *ranks* equally, as
-    ``DistributedDataParallel`` does with the policy's: where rows are uneven, a row of a smaller batch counts more.
+    The number of negatives does not depend on the batch, nothing travels (the checksum of the weights goes with the
+    gradients that ``replicate`` averages), and the loss is the mean over the local rows. So the mean of the ranks'
+    gradients weighs *ranks* equally, as ``DistributedDataParallel`` does with the policy's: where rows are uneven, a
+    row of a smaller batch counts more.
 
     Args:
         energy_model: ``energy_model(h, a, pad_mask)`` gives [B, 1], low for an action that fits.
@@ -54,26 +55,24 @@ def layer_based_energy_infonce_loss(
         ValueError: a setting or a shape is wrong on this rank.
     """
     ranks = training_ranks(group)
-    checksum = first_checksum(energy_model)
-    checksums = [] if checksum is None else gather_integers(ranks, [checksum], ground_truth_actions.device)
+    check = next_check(energy_model, ranks)
     problem = ALONE.problem(tau, min_distance, None)
     if num_negatives < 1:
         problem = "num_negatives must be at least 1"
-    exchange_rows(ALONE, context_hidden, ground_truth_actions, energy_mask, problem)
+    exchange(ALONE, context_hidden, ground_truth_actions, energy_mask, problem)
     negatives = make_negatives(ground_truth_actions, layer_actions, num_negatives, generator)
     if len(context_hidden) == 0:
         result = idle(energy_model, context_hidden, ground_truth_actions, energy_mask)
     else:
         candidates = torch.cat([ground_truth_actions.unsqueeze(1), negatives], dim=1)  # [B, 1 + M, H, Da]
-        energies = energy_matrix(energy_model, context_hidden, candidates, energy_mask)
+        energies = average_when_done(energy_matrix(energy_model, context_hidden, candidates, energy_mask))
         expert_first = torch.zeros(len(energies), dtype=torch.int64, device=energies.device)
         dropped = None
         if min_distance > 0:
             dropped = distance(ground_truth_actions.unsqueeze(1), candidates) < min_distance
         losses, e_pos, e_neg = infonce(energies, expert_first, tau, dropped)
         result = losses.mean(), e_pos, e_neg
-    if checksums:
-        announce(energy_model, ranks, 1 + num_negatives, all(other == checksums[0] for other in checksums))
+    announce_later(energy_model, ranks, check, 1 + num_negatives)
     return result
 
 

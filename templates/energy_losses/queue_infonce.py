@@ -7,8 +7,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from .global_infonce import rows_against
-from .metrics import announce, first_checksum
-from .ranks import exchange_rows, gather_actions, training_ranks, unwrapped
+from .metrics import announce, next_check
+from .ranks import exchange, training_ranks, unwrapped
 
 _queues: "weakref.WeakKeyDictionary[nn.Module, Tensor]" = weakref.WeakKeyDictionary()
 
@@ -39,15 +39,14 @@ def queued_energy_infonce_loss(
     problem = ranks.problem(tau, min_distance, world_size)
     if queue_size < 1:
         problem = "queue_size must be at least 1"
-    checksum = first_checksum(energy_model)
-    rows, weights_equal = exchange_rows(ranks, h, a_pos, pad_mask, problem, checksum)
-    actions = candidates = gather_actions(ranks, a_pos, rows)
+    check = next_check(energy_model, ranks)
+    rows, actions, checksums = exchange(ranks, h, a_pos, pad_mask, problem, check and check.checksum)
+    candidates = actions
     model = unwrapped(energy_model)
     if torch.is_grad_enabled():
         queue = _queues.get(model, actions[:0]).detach().to(actions)
         candidates = torch.cat([actions, queue])
         _queues[model] = torch.cat([queue, actions.detach()])[-queue_size:]
     result = rows_against(energy_model, h, a_pos, pad_mask, candidates, ranks, rows, tau, min_distance)
-    if checksum is not None:
-        announce(energy_model, ranks, len(candidates), weights_equal)
+    announce(energy_model, ranks, check, len(candidates), checksums)
     return result

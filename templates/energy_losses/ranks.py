@@ -68,42 +68,120 @@ def gather_integers(ranks: Ranks, values: list[int], device: torch.device) -> li
     """Every rank's ``values``, a list of the same length on each, in rank order."""
     if ranks.size == 1:
         return [values]
-    mine = torch.tensor(values, dtype=torch.int64, device=_transport(ranks, device))
-    parts = [torch.empty_like(mine) for _ in range(ranks.size)]
-    dist.all_gather(parts, mine, group=ranks.group)
-    return torch.stack(parts).tolist()
+    return _gather(ranks, torch.tensor(values, device=_transport(ranks, device))).tolist()
 
 
-def exchange_rows(
-    ranks: Ranks, h: Tensor, a_pos: Tensor, pad_mask: Tensor | None, problem: str, checksum: int | None = None
-) -> tuple[list[int], bool]:
-    """Rows of each rank's batch, from one small header per rank, and whether all checksums sent are one number.
+def _gather(ranks: Ranks, mine: Tensor) -> Tensor:
+    """[W, n], a row of each rank's numbers [n]."""
+    parts = mine.new_empty(ranks.size, len(mine))
+    dist.all_gather(list(parts), mine, group=ranks.group)
+    return parts
 
-    The header holds all that can be wrong, and every rank judges every header: where one rank's input is bad, all
-    raise the same ``ValueError`` at once instead of waiting for it. ``problem`` is what a loss finds wrong with its
-    settings, in one short line. The weights' checksum travels here too: a message of its own, at a call that some rank
-    has missed, would meet another rank's next message.
+
+class Exchange(NamedTuple):
+    """What every rank knows of all ranks' batches after a call's exchange."""
+
+    rows: list[int]  # of each rank
+    actions: Tensor  # of all ranks in rank order, [sum(rows), H, Da]
+    checksums: list[int]  # of the weights of each rank that sent one
+
+
+def exchange(
+    ranks: Ranks, h: Tensor, a_pos: Tensor, pad_mask: Tensor | None, problem: str, checksum: Tensor | None = None
+) -> Exchange:
+    """Rows and actions of each rank's batch: one collective, and one wait for the device, in most calls.
+
+    A small header of each rank holds all that can be wrong, and every rank judges every header: where one rank's input
+    is bad, all raise the same ``ValueError`` at once instead of waiting for it. ``problem`` is what a loss finds wrong
+    with its settings, in one short line. The actions travel behind the header if they fit where the last call's did,
+    on all ranks, which every rank can tell from the headers; otherwise they follow in a second collective. The weights'
+    checksum travels here too: a message of its own, at a call that some rank has missed, would meet another message.
+
+    Other ranks' actions are constants; this rank's own keep their graph, as in a loss without ranks. On one rank, only
+    shapes and ``problem`` are judged.
     """
-    shapes = [h.shape, a_pos.shape, () if pad_mask is None else pad_mask.shape]
-    dtype = _FLOATS.index(a_pos.dtype) if a_pos.dtype in _FLOATS else -1
-    header = [dtype]
-    for shape in shapes:
+    header = _header(h, a_pos, pad_mask, problem)
+    if ranks.size == 1:
+        _judge([[*header, 1, _NO_CHECKSUM]], 1)
+        return Exchange([len(h)], a_pos, [])
+    device = _transport(ranks, a_pos.device)
+    # Not waited for, as the two numbers that only the device knows are not.
+    numbers = torch.tensor(header).to(device, non_blocking=True)
+    finite = a_pos.detach().isfinite().all().to(device, torch.int64)
+    checksum = finite.new_full((), _NO_CHECKSUM) if checksum is None else checksum.to(device)
+    slot = _slots.get(_key(ranks), _NO_SLOT)
+    gathered = _gather(ranks, torch.cat([numbers, finite.view(1), checksum.view(1), slot.filled(a_pos, device)]))
+    headers = gathered[:, : len(header) + 2].tolist()
+    _judge(headers, ranks.size)
+    rows = [values[6] for values in headers]
+    if not (slot.takes(a_pos) and max(rows) <= slot.rows):
+        slot = _Slot(max(1, *rows), a_pos.shape[1:], a_pos.dtype)
+        gathered = _gather(ranks, slot.filled(a_pos, device))
+    _slots[_key(ranks)] = slot._replace(rows=max(1, *rows))
+    actions = slot.emptied(gathered, rows, a_pos.device)
+    actions[ranks.rank] = a_pos
+    checksums = [values[-1] for values in headers if values[-1] != _NO_CHECKSUM]
+    return Exchange(rows, torch.cat(actions), checksums)
+
+
+_NO_CHECKSUM = -1
+
+
+class _Slot(NamedTuple):
+    """A place in a message of int64 for the actions of a batch, bit for bit whatever their dtype."""
+
+    rows: int
+    chunk: tuple[int, ...]  # [H, Da]
+    dtype: torch.dtype
+
+    def takes(self, a_pos: Tensor) -> bool:
+        return len(a_pos) <= self.rows and a_pos.shape[1:] == self.chunk and a_pos.dtype == self.dtype
+
+    @property
+    def length(self) -> int:
+        """In numbers of int64."""
+        return -(-self.rows * math.prod(self.chunk) * self.dtype.itemsize // 8)
+
+    def filled(self, a_pos: Tensor, device: torch.device) -> Tensor:
+        message = torch.zeros(self.length, dtype=torch.int64, device=device)
+        if self.takes(a_pos):
+            message.view(self.dtype)[: a_pos.numel()] = a_pos.detach().flatten()
+        return message
+
+    def emptied(self, gathered: Tensor, rows: list[int], device: torch.device) -> list[Tensor]:
+        """Each rank's actions, from the end of its message."""
+        numbers = gathered[:, gathered.shape[1] - self.length :].view(self.dtype).to(device)
+        width = math.prod(self.chunk)
+        return [row[: count * width].view(count, *self.chunk) for row, count in zip(numbers, rows, strict=True)]
+
+
+_NO_SLOT = _Slot(0, (0, 0), torch.float32)
+_slots: "weakref.WeakKeyDictionary[dist.ProcessGroup, _Slot]" = weakref.WeakKeyDictionary()  # of each group's last call
+
+
+def _key(ranks: Ranks) -> dist.ProcessGroup:
+    return ranks.group or dist.distributed_c10d._get_default_group()
+
+
+def _header(h: Tensor, a_pos: Tensor, pad_mask: Tensor | None, problem: str) -> list[int]:
+    header = [_FLOATS.index(a_pos.dtype) if a_pos.dtype in _FLOATS else -1]
+    for shape in (h.shape, a_pos.shape, () if pad_mask is None else pad_mask.shape):
         header += [len(shape), *shape[:3], *[0] * (3 - len(shape))]
-    headers = gather_integers(ranks, [*header, *_packed(problem), -1 if checksum is None else checksum], a_pos.device)
-    for rank, values in enumerate(headers):
-        wrong = _what_is_wrong(values, headers[0])
-        if wrong:
-            where = f", rank {rank} of {ranks.size}" if ranks.size > 1 else ""
+    return header + _packed(problem)
+
+
+def _judge(headers: list[list[int]], world: int) -> None:
+    for rank, header in enumerate(headers):
+        if wrong := _what_is_wrong(header, headers[0]):
+            where = f", rank {rank} of {world}" if world > 1 else ""
             raise ValueError(f"energy loss{where}: {wrong}")
-    checksums = {values[-1] for values in headers} - {-1}
-    return [values[6] for values in headers], len(checksums) <= 1
 
 
 def _what_is_wrong(header: list[int], first: list[int]) -> str:
-    dtype, *sizes = header
+    dtype, *sizes, is_finite, _ = header
     h, a_pos, pad_mask = (sizes[i + 1 : i + 1 + min(3, sizes[i])] for i in (0, 4, 8))
     seen = f"h {h}, a_pos {a_pos}" + (f", pad_mask {pad_mask}" if pad_mask else "")
-    if problem := _unpacked(sizes[12:-1]):
+    if problem := _unpacked(sizes[12:]):
         return problem
     if sizes[0] != 3 or sizes[4] != 3 or sizes[8] not in (0, 2):
         return f"expected h [B, S, D], a_pos [B, H, Da] and pad_mask [B, S]; got {seen}"
@@ -114,6 +192,8 @@ def _what_is_wrong(header: list[int], first: list[int]) -> str:
     if [dtype, *a_pos[1:]] != [first[0], *first[7:9]]:
         theirs = f"a_pos [*, {first[7]}, {first[8]}] of {_FLOATS[first[0]]}"
         return f"{seen} of {_FLOATS[dtype]}, but rank 0 has {theirs}"
+    if not is_finite:
+        return "a_pos has values that are not finite"
     return ""
 
 
@@ -127,30 +207,15 @@ def _unpacked(values: list[int]) -> str:
     return b"".join(value.to_bytes(7, "big") for value in values).rstrip(b"\0").decode(errors="ignore")
 
 
-def gather_actions(ranks: Ranks, a_pos: Tensor, rows: list[int]) -> Tensor:
-    """The actions of all ranks, [sum(rows), H, Da], in rank order.
-
-    Other ranks' actions are constants; this rank's own keep their graph, as in a loss without ranks.
-    """
-    if ranks.size == 1:
-        return a_pos
-    # 16-bit numbers travel as float32: exact both ways, and every backend can carry them.
-    mine = a_pos.detach().to(_transport(ranks, a_pos.device), torch.promote_types(a_pos.dtype, torch.float32))
-    padded = mine.new_zeros(max(rows), *a_pos.shape[1:])
-    padded[: len(mine)] = mine
-    parts = [torch.empty_like(padded) for _ in rows]
-    dist.all_gather(parts, padded, group=ranks.group)
-    actions = [part[:count].to(a_pos.device, a_pos.dtype) for part, count in zip(parts, rows, strict=True)]
-    actions[ranks.rank] = a_pos
-    return torch.cat(actions)
-
-
-def weights_checksum(energy_model: nn.Module) -> int:
-    """A number that differs where a parameter's bytes do."""
-    return sum(
-        place * int(_bytes(parameter).sum(dtype=torch.int64))
-        for place, parameter in enumerate(energy_model.parameters(), start=1)
-    )
+def weights_checksum(energy_model: nn.Module) -> Tensor | None:
+    """A number, on the device, that will differ where parameters do; None for a model in shards, which differ."""
+    if is_sharded(energy_model):
+        return None
+    sums = [_bytes(parameter).sum(dtype=torch.int64) for parameter in energy_model.parameters()]
+    if not sums:
+        return None
+    places = torch.arange(1, len(sums) + 1, device=sums[0].device)
+    return (torch.stack([each.to(places.device) for each in sums]) * places).sum()
 
 
 def replicate(energy_model: nn.Module, *, group: dist.ProcessGroup | None = None) -> nn.Module:
@@ -234,13 +299,18 @@ _lock = threading.Lock()  # gradients on several devices arrive in several threa
 _queue_callback = torch.autograd.Variable._execution_engine.queue_callback
 
 
-def average_when_done(energies: Tensor) -> None:
+def average_when_done(energies: Tensor) -> Tensor:
     """Let gradients that arrive in passes nested in the one through ``energies`` be averaged when that one ends.
 
-    Reentrant checkpoints nest a pass each, and their number depends on a rank's rows.
+    Reentrant checkpoints nest a pass each, and how many there are depends on a rank's rows. Returns ``energies``.
     """
     if energies.requires_grad:
-        energies.register_hook(lambda _: (_current_pass(), None)[1])  # type: ignore[no-untyped-call]
+        energies.register_hook(_begin_pass)  # type: ignore[no-untyped-call]
+    return energies
+
+
+def _begin_pass(_: Tensor) -> None:
+    _current_pass()
 
 
 def _reach(reference: "weakref.ref[nn.Module]", _: Tensor) -> None:
@@ -306,40 +376,79 @@ def average_gradients(energy_model: nn.Module, *, group: dist.ProcessGroup | Non
     """Replace each gradient by its mean over the ranks.
 
     ``replicate`` does it at the end of every backward pass; in a loop without it, call this once per optimizer step,
-    before the clip.
-
-    A gradient that is missing on some ranks counts as zero there; one that is missing on all stays ``None``, since
-    an optimiser with weight decay would move its parameter otherwise. Does nothing on one rank or for a
-    ``DistributedDataParallel`` model.
+    before the clip. A gradient that is missing on some ranks counts as zero there; one that is missing on all stays
+    ``None``, since an optimizer with weight decay would move its parameter otherwise. Does nothing on one rank or for a
+    ``DistributedDataParallel`` model. Waits for the device only where a gradient is missing on this rank, and where
+    checksums of the weights travel. Raises ``ValueError`` if the model has sharded parameters.
     """
     ranks = _members(group)
     if ranks.size == 1 or _has_ddp(energy_model):
         return
+    if is_sharded(energy_model):
+        raise ValueError(_SHARDED.format(ranks.rank))
     by_dtype: dict[torch.dtype, list[nn.Parameter]] = {}
     for parameter in energy_model.parameters():
         if parameter.requires_grad:
             # 16-bit gradients are summed in float32: precise, and every backend can do it.
             by_dtype.setdefault(torch.promote_types(parameter.dtype, torch.float32), []).append(parameter)
+    check = _checks.pop(unwrapped(energy_model), None)
     for dtype, parameters in by_dtype.items():
-        _average(ranks, dtype, parameters)
+        _average(ranks, dtype, parameters, check)
+        check = None
 
 
-def _average(ranks: Ranks, dtype: torch.dtype, parameters: list[nn.Parameter]) -> None:
-    """One flat all-reduce: all gradients, then a 1 for each that this rank has."""
-    device = parameters[0].device
-    present = [parameter.grad is not None for parameter in parameters]
+def _average(ranks: Ranks, dtype: torch.dtype, parameters: list[nn.Parameter], check: "_Check | None") -> None:
+    """One flat all-reduce: all gradients, a 1 for each that this rank has, and digits of a checksum."""
+    device = _transport(ranks, parameters[0].device)
+    missing = [place for place, parameter in enumerate(parameters) if parameter.grad is None]
+    present = torch.ones(len(parameters), dtype=dtype, device=device)
+    for place in missing:
+        present[place] = 0
+    digits = _digits(check, device).to(dtype)
     grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
-    flags = torch.tensor(present, dtype=dtype, device=device)
-    flat = torch.cat([*[grad.to(dtype).flatten() for grad in grads], flags])
-    flat = flat.to(_transport(ranks, device))
+    flat = torch.cat([*[grad.to(device, dtype).flatten() for grad in grads], present, digits])
     dist.all_reduce(flat, group=ranks.group)
-    flat = flat.to(device).div_(ranks.size)
-    # Where this rank has every gradient, no flag needs to be read back from the device.
-    found = present if all(present) else (flat[-len(parameters) :] > 0).tolist()
-    means = torch.split(flat[: -len(parameters)], [parameter.numel() for parameter in parameters])
-    for parameter, grad, mean, is_found in zip(parameters, grads, means, found, strict=True):
-        if is_found:
+    sizes = [*[grad.numel() for grad in grads], len(present), len(digits)]
+    *means, share, mean_digits = torch.split(flat.div_(ranks.size), sizes)
+    if missing:
+        shares = share.tolist()
+        missing = [place for place in missing if shares[place] == 0]
+    for place, (parameter, grad, mean) in enumerate(zip(parameters, grads, means, strict=True)):
+        if place not in missing:
             parameter.grad = grad.copy_(mean.view_as(grad))
+    if check is not None:
+        all_sent, *same = (mean_digits == digits).tolist()
+        check.then(all(same) if all_sent else None)
+
+
+class _Check(NamedTuple):
+    checksum: Tensor
+    then: Callable[[bool | None], None]
+
+
+_checks: "weakref.WeakKeyDictionary[nn.Module, _Check]" = weakref.WeakKeyDictionary()
+_DIGIT_BITS = 12  # sums of so small numbers are exact in float32
+
+
+def _digits(check: _Check | None, device: torch.device) -> Tensor:
+    """A 1 and the checksum's digits, or zeros where this rank sends none."""
+    if check is None:
+        return torch.zeros(5, dtype=torch.int64, device=device)
+    places = torch.arange(0, 4 * _DIGIT_BITS, _DIGIT_BITS, device=device)
+    digits = (check.checksum.to(device) >> places) % 2**_DIGIT_BITS
+    return torch.cat([torch.ones_like(digits[:1]), digits])
+
+
+def compare_with_gradients(energy_model: nn.Module, checksum: Tensor, then: Callable[[bool | None], None]) -> bool:
+    """Let a checksum travel with the model's next averaged gradients, for a loss that exchanges nothing.
+
+    ``then`` hears whether all ranks sent the same, or None if some sent none. Returns False, and does nothing, for a
+    model whose gradients ``replicate`` does not average.
+    """
+    model = unwrapped(energy_model)
+    if model in _replicas:
+        _checks[model] = _Check(checksum, then)
+    return model in _replicas
 
 
 def _has_ddp(energy_model: nn.Module) -> bool:

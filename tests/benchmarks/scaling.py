@@ -14,7 +14,7 @@ from pathlib import Path
 sys.path.extend(str(Path(__file__).parents[2] / folder) for folder in ("templates", "tests/distributed"))
 
 import loss_cost
-import test_ranks
+import test_exchange
 from gloo_pool import GlooPool
 
 WORLDS = (1, 2, 8, 32, 128, 512, 1024)
@@ -35,11 +35,11 @@ def main() -> None:
         return
     pool = GlooPool()
     for world in (2, 4, 8):
-        sizes = pool.run(world, test_ranks.count_messages)[0]
+        sizes = pool.run(world, test_exchange.count_messages)[0]
         gathers, reduces = sizes["all_gather"], sizes["all_reduce"]
-        header = gathers[0]  # of one size, whatever the model
         print(f"{world} gloo ranks, small model: all-gathers of {gathers} B, all-reduces of {reduces} B per step")
     pool.close()
+    header = test_exchange.HEADER
     parameters = sum(p.numel() for p in loss_cost.RealShapeEnergy().parameters())
     actions = loss_cost.B * loss_cost.H * loss_cost.DA * 4
     print(f"sent per rank: header {header} B, actions {actions} B per call; gradient {4 * parameters} B per step")

@@ -10,7 +10,7 @@ import plain_reference as plain
 import pytest
 import torch
 import torch.distributed as dist
-from energy_losses import global_infonce
+from energy_losses import ranks
 from energy_losses.global_infonce import distributed_energy_inbatch_swap_infonce as global_loss
 from energy_losses.ranks import average_gradients, broadcast_parameters, unwrapped
 from energy_zoo import EXACT
@@ -131,40 +131,6 @@ def test_clip_after_averaging_equals_one_process(pool: Any, micro: int) -> None:
         assert plain.distance(found, expected) > 1e-3
 
 
-def count_messages(rank: int, world: int) -> dict[str, list[int]]:
-    sizes: dict[str, list[int]] = {"all_reduce": [], "all_gather": []}
-    all_reduce, all_gather = dist.all_reduce, dist.all_gather
-
-    def reduce(tensor: Tensor, *args: Any, **kwargs: Any) -> Any:
-        sizes["all_reduce"].append(tensor.nbytes)
-        return all_reduce(tensor, *args, **kwargs)
-
-    def gather(parts: list[Tensor], tensor: Tensor, *args: Any, **kwargs: Any) -> Any:
-        sizes["all_gather"].append(tensor.nbytes)
-        return all_gather(parts, tensor, *args, **kwargs)
-
-    model, batch = zoo.build(zoo.CrossEnergy), plain.make_batch(3, seed=rank)
-    for _ in range(2):  # the second step, after the first-step line
-        with pytest.MonkeyPatch.context() as patch:
-            sizes["all_reduce"].clear()
-            sizes["all_gather"].clear()
-            patch.setattr(dist, "all_reduce", reduce)
-            patch.setattr(dist, "all_gather", gather)
-            loss, *_ = global_loss(model, batch.h, batch.a, batch.mask)
-            loss.backward()
-            average_gradients(model)
-    sizes["parameters"] = [p.nbytes for p in model.parameters()]
-    return sizes
-
-
-def test_a_step_sends_actions_and_one_flat_gradient(pool: Any) -> None:
-    sizes = pool.run(2, count_messages)[0]
-    header, actions = sizes["all_gather"]
-    assert header < 200
-    assert actions == 3 * 4 * 3 * 8
-    assert sizes["all_reduce"] == [sum(sizes["parameters"]) + 8 * len(sizes["parameters"])]
-
-
 def die(rank: int, world: int, moment: str) -> None:
     def end(*_: Any, **__: Any) -> None:
         os._exit(3)
@@ -174,7 +140,7 @@ def die(rank: int, world: int, moment: str) -> None:
         if rank == 1 and moment == "before the header":
             end()
         if rank == 1 and moment == "after the header":
-            patch.setattr(global_infonce, "gather_actions", end)
+            patch.setattr(ranks._Slot, "emptied", end)
         global_loss(model, batch.h, batch.a, batch.mask)[0].backward()
     if rank == 1:
         end()
@@ -216,7 +182,7 @@ def fail_on_one_rank(rank: int, world: int) -> None:
 def test_the_pool_shows_a_ranks_traceback(pool: Any) -> None:
     with pytest.raises(RankError, match="ArithmeticError: seen on this rank"):
         pool.run(2, fail_on_one_rank)
-    assert pool.run(2, count_messages)
+    assert pool.run(2, broadcast)
 
 
 def test_unwrapped() -> None:

@@ -10,7 +10,7 @@ import stat
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -54,10 +54,20 @@ class ChangeSet:
     notes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class FilePatch:
+    """One file as it is now, by its path below the folder of the record, and as it will be, with its entry."""
+
+    name: str
+    source: Source
+    patched: bytes
+    entry: ScriptEntry
+
+
 # What to do
 
 
-def apply_changes(folder: Path, scripts: Sequence[tuple[Source, bytes, ScriptEntry]]) -> ChangeSet:
+def apply_changes(folder: Path, files: Sequence[FilePatch]) -> ChangeSet:
     """Modules, a record that knows each script old and new, the scripts, the final record, stale modules.
 
     A script whose bytes stay as they are keeps its entry; modules that it lost are copied again.
@@ -70,16 +80,16 @@ def apply_changes(folder: Path, scripts: Sequence[tuple[Source, bytes, ScriptEnt
     ours = folder / FOLDER_NAME
     fresh: dict[str, ScriptEntry] = {}
     moving: dict[str, ScriptEntry] = {}
-    for source, patched, entry in scripts:
-        name = _name(source)
-        old = current_entry(record, name, source.raw)
-        _check_original(source, entry, old)
-        fresh[name] = replace(entry, previous=None)
-        moving[name] = replace(entry, previous=old if source.raw != patched else None)
+    files = _distinct(files)
+    for file in files:
+        old = current_entry(record, file.name, file.source.raw)
+        _check_original(file.source, file.entry, old)
+        fresh[file.name] = replace(file.entry, previous=None)
+        moving[file.name] = replace(file.entry, previous=old if file.source.raw != file.patched else None)
     others = {name: replace(entry, previous=None) for name, entry in record.scripts.items() if name not in fresh}
 
     templates = template_names()
-    changing = {_name(source): entry for source, patched, entry in scripts if source.raw != patched}
+    changing = {file.name: file.entry for file in files if file.source.raw != file.patched}
     _refuse_edited(state, _closed(_modules_of(changing), templates))
     kept = _closed(_modules_of({**others, **fresh}), templates)
     writes = _module_writes(state, ours, kept & templates)
@@ -99,13 +109,25 @@ def apply_changes(folder: Path, scripts: Sequence[tuple[Source, bytes, ScriptEnt
             [
                 *written,
                 FileChange(ours / RECORD_NAME, state.raw_record, steps[0]),
-                *(FileChange(_target(source.path), source.raw, patched) for source, patched, _ in scripts),
+                *(FileChange(_target(file.source.path), file.source.raw, file.patched) for file in files),
                 FileChange(ours / RECORD_NAME, steps[0], steps[1]),
                 *stale,
             ]
         ),
         tuple(notes),
     )
+
+
+def _distinct(files: Sequence[FilePatch]) -> list[FilePatch]:
+    """Each file once, modules that scripts reach before these: scripts of one call may reach the same module."""
+    found: dict[str, FilePatch] = {}
+    for file in files:
+        other = found.setdefault(file.name, file)
+        if other.patched != file.patched:
+            message = f"{file.name} would be patched in two ways by the scripts of this call; apply them one by one"
+            raise Refusal("conflict", message)
+    reached = {name for file in files for name in file.entry.reaches}
+    return sorted(found.values(), key=lambda file: file.name not in reached)
 
 
 def _check_original(source: Source, entry: ScriptEntry, old: ScriptEntry | None) -> None:
@@ -117,25 +139,32 @@ def _check_original(source: Source, entry: ScriptEntry, old: ScriptEntry | None)
         raise _changed(source.path)
 
 
-def revert_changes(folder: Path, scripts: Sequence[tuple[Source, bytes]]) -> ChangeSet:
-    """The scripts, a record without them, the modules that nothing uses any more, the record itself.
+def revert_changes(folder: Path, scripts: Sequence[str], originals: Mapping[str, tuple[Source, bytes]]) -> ChangeSet:
+    """The files, a record without them, the modules that nothing uses any more, the record itself.
 
-    A script whose bytes are given back unchanged loses its entry only.
+    `scripts` are the names of those to revert; `originals` hold, by name, what these and the modules that they reach
+    are given back. A module that another script reaches stays patched. A file whose bytes are given back unchanged
+    loses its entry only.
 
     Raises:
         Refusal: the folder is somebody else's, or its record cannot be used.
     """
-    back = [FileChange(_target(source.path), source.raw, original) for source, original in scripts]
     state = inspect_folder(folder)
     record, ours = state.record, folder / FOLDER_NAME
+    kept = reached_by_others(record, scripts)
+    back = [
+        FileChange(_target(source.path), source.raw, original)
+        for name, (source, original) in originals.items()
+        if name not in kept
+    ]
     if record is None:
         orphans = [] if _is_mentioned(folder) else _leftovers(state, ours, set())[1]
         return ChangeSet(_without_empty([*back, *orphans]))
-    gone = {_name(source) for source, _ in scripts}
+    gone = {*originals} - kept
     notes: list[str] = []
     others: dict[str, ScriptEntry] = {}
     for name, entry in record.scripts.items():
-        if name not in gone and _in_use(folder / name, record, notes):
+        if name not in gone and _in_use(folder, name, record, notes):
             others[name] = entry
     used = _closed(_modules_of(others), template_names()) if others else set()
     more, stale, remaining = _leftovers(state, ours, used)
@@ -157,13 +186,15 @@ def revert_changes(folder: Path, scripts: Sequence[tuple[Source, bytes]]) -> Cha
     )
 
 
+def reached_by_others(record: Record | None, scripts: Sequence[str]) -> frozenset[str]:
+    """The modules that recorded scripts other than these were patched with."""
+    entries = record.scripts if record else {}
+    return frozenset(module for name, entry in entries.items() if name not in scripts for module in entry.reaches)
+
+
 def _is_mentioned(folder: Path) -> bool:
     """Whether a script may import from our folder; only asked where no record says so."""
     return any(FOLDER_NAME.encode() in (_bytes_or_none(path) or b"") for path in folder.glob("*.py") if path.is_file())
-
-
-def _name(source: Source) -> str:
-    return script_home(source.path)[1]
 
 
 def _closed(modules: set[str], templates: frozenset[str]) -> set[str]:
@@ -175,14 +206,14 @@ def _modules_of(entries: dict[str, ScriptEntry]) -> set[str]:
     return {module for entry in entries.values() for module in entry.modules}
 
 
-def _in_use(path: Path, record: Record, notes: list[str]) -> bool:
-    """Whether a recorded script that was not named is patched, or may come back so."""
-    raw = _bytes_or_none(path)
+def _in_use(folder: Path, name: str, record: Record, notes: list[str]) -> bool:
+    """Whether a recorded file that was not named is patched, or may come back so."""
+    raw = _bytes_or_none(folder / name)
     if raw is None:
-        notes.append(f"{FOLDER_NAME}/ is kept for {path.name}, which is recorded as patched but is not here now")
+        notes.append(f"{FOLDER_NAME}/ is kept for {name}, which is recorded as patched but is not here now")
         return True
     try:
-        return current_entry(record, path.name, raw) is not None
+        return current_entry(record, name, raw) is not None
     except Refusal:  # no Python text any more: nobody can tell
         return True
 

@@ -164,7 +164,7 @@ def _finish(report: Any, as_json: bool, *, diff: bool = False, full: bool = Fals
     if as_json:
         click.echo(words.as_json(report))
     elif diff:
-        _print_diff(report.full_diff if full else b"".join(item.diff for item in report.outcomes))
+        _print_diff(report.full_diff if full else b"".join(item.whole_diff for item in report.outcomes))
     for text in words.as_text(report, after=after):
         click.echo(text, err=True)
 

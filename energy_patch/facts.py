@@ -72,7 +72,8 @@ class Call:
     """A call that resolves to the original loss.
 
     `config` is the expression of a config instance in scope; `before` is where a line may stand before the statement
-    (None where it cannot) and `block` the chain of statement blocks around it; `enclosing` is None outside functions.
+    (None where it cannot), `body` the start of the function around it, and `block` the chain of statement blocks around
+    it; `enclosing` is None outside functions.
     `occupied` are the names in use in the function around it, `local_names` those bound between it and the top level,
     `in_scope` those that have a value when it runs. `model_bound` are the offsets at which the name that the first
     argument starts with is bound. `rank_lines` are conditions around the call that name the rank.
@@ -83,6 +84,7 @@ class Call:
     arguments: Bracketed
     config: str | None
     before: LinePoint | None
+    body: LinePoint | None
     block: tuple[int, ...]
     enclosing: Function | None
     occupied: frozenset[str]
@@ -204,18 +206,20 @@ class Facts:
     """All that is known of one script before anything is decided.
 
     `distributed` is how the script's top level names `torch.distributed`; `imports` is where imports may be added,
-    `relative` whether the loss came by a relative import; `identifiers` are all names in use anywhere; `warnings` are
-    the places where one rank may leave an iteration by itself.
+    `package` how `energy_losses` is written there; `identifiers` are all names in use anywhere; `warnings` are
+    places where one rank may leave an iteration by itself. `is_reached` marks a module that the script to be patched
+    imports: other programs, which have no `energy_losses/` beside them, may import it too.
     """
 
     source: Source
     calls: tuple[Call, ...]
     config: Config | None
     imports: LinePoint
-    relative: bool
+    package: str
     distributed: str | None
     identifiers: frozenset[str]
     warnings: tuple[LoneExit, ...] = ()
+    is_reached: bool = False
 
 
 def listed(names: Iterable[object]) -> str:

@@ -38,31 +38,58 @@ from energy_patch.layout import (
     skip_layout,
     statement_of,
 )
+from energy_patch.local_modules import local_module
 from energy_patch.near_misses import near_misses
 from energy_patch.order import Order
 from energy_patch.rank_conditions import lone_exits, rank_conditions
+from energy_patch.reached import Reached, Read, binds, follow_imports
 from energy_patch.refusal import Refusal
 from energy_patch.source import Source, check_compiles
+from energy_patch.templates import FOLDER_NAME
 from energy_patch.tree import Binding, Comprehension, Scope, Tree, all_parameters, dotted_name
 
 BLOCKS = (cst.IndentedBlock, cst.Module)
 RECURSION_LIMIT = 6000  # a sum of a thousand terms is a tree a thousand deep
 
 
-def locate(source: Source) -> Facts:
-    """All facts about one script.
+def locate(script: Source, read: Read) -> tuple[Facts, ...]:
+    """The facts of a script and, where it does not call the loss itself, of the local modules it imports that do.
+
+    `read` gives a module's source as it is without a patch.
 
     Raises:
         Refusal: the loss is not called, or not in a way that can be patched.
     """
-    check_compiles(source)  # at Python's own recursion limit: what is nested deeper crashes LibCST's parser
-    if ORIGINAL_LOSS not in source.text:
-        raise Refusal("not-found", near_misses(source))
+    check_compiles(script)  # at Python's own recursion limit: what is nested deeper crashes LibCST's parser
+    facts = _facts(script, script) if ORIGINAL_LOSS in script.text else None
+    if facts is not None and facts.calls:
+        return (facts,)
+    following = follow_imports(script, read)
+    named = [module for module in following.modules if ORIGINAL_LOSS in module.source.text]
+    reached = [_facts_of_module(module, script, following.used) for module in named]
+    reached = [item for item in reached if item.calls]
+    if not reached:
+        raise Refusal("not-found", near_misses(script))
+    return (facts or _facts(script, script), *reached)
+
+
+def _facts_of_module(module: Reached, script: Source, used: frozenset[str]) -> Facts:
+    """A module's facts; a refusal says which file it speaks of."""
+    try:
+        return _facts(module.source, script, module, used)
+    except Refusal as refusal:
+        name = module.source.path.relative_to(script.path.resolve().parent).as_posix()
+        where = f"{name}, line {refusal.line}" if refusal.line else name
+        raise Refusal(refusal.reason, f"{where}: {refusal.message}") from None
+
+
+def _facts(source: Source, script: Source, reached: Reached | None = None, used: frozenset[str] | None = None) -> Facts:
+    """The facts of one file; of a module, only the calls in what the script uses count."""
     limit, collects = sys.getrecursionlimit(), gc.isenabled()
     sys.setrecursionlimit(max(limit, RECURSION_LIMIT))
     gc.disable()  # a tree of many thousand nodes is all alive: looking for garbage costs a sixth of the time
     try:
-        return _locate(source)
+        return _located(Tree(source, is_checked=True, script=script.path), reached, used)
     except RecursionError:
         message = "an expression or a chain of `elif` is nested too deeply to be followed; break it up and run again"
         raise Refusal("unreadable", message) from None
@@ -72,12 +99,11 @@ def locate(source: Source) -> Facts:
             gc.enable()
 
 
-def _locate(source: Source) -> Facts:
-    tree = Tree(source, is_checked=True)
-    found = loss_calls(tree)
-    if not found:
-        raise Refusal("not-found", near_misses(source))
-    _refuse_other_references(tree, found)
+def _located(tree: Tree, reached: Reached | None, used: frozenset[str] | None) -> Facts:
+    all_calls = loss_calls(tree)
+    found = [use for use in all_calls if used is None or _top_level_name(tree, use[0]) in used]
+    if found:
+        _refuse_other_references(tree, all_calls)
     callers = Callers(tree)
     names = ConfigNames(tree, callers, Order(tree), found)
     functions: dict[cst.FunctionDef, Function] = {}
@@ -85,20 +111,36 @@ def _locate(source: Source) -> Facts:
     first = _first_use(tree, calls)
     imports, relative = _import_point(tree, found, first)
     return Facts(
-        source=source,
+        source=tree.source,
         calls=calls,
-        config=_config(tree, names),
+        config=None if reached else _config(tree, names),
         imports=imports,
-        relative=relative,
+        package=_package(tree, reached, relative),
         distributed=_distributed(tree, first),
         identifiers=_identifiers(tree),
         warnings=lone_exits(tree, callers, found),
+        is_reached=reached is not None,
     )
+
+
+def _top_level_name(tree: Tree, call: cst.Call) -> str | None:
+    """The top-level function or class that a call stands in."""
+    path = [call, *tree.ancestors(call)]
+    top = path[-2]
+    return top.name.value if isinstance(top, cst.FunctionDef | cst.ClassDef) else None
+
+
+def _package(tree: Tree, reached: Reached | None, relative: bool) -> str:
+    """How `energy_losses/`, which lies beside the script, is named in an import."""
+    if reached is None:
+        return f".{FOLDER_NAME}" if relative else FOLDER_NAME
+    depth = len(tree.source.path.relative_to(tree.script.resolve().parent).parts)
+    return f"{'.' * depth}{FOLDER_NAME}" if reached.relative else FOLDER_NAME
 
 
 def _first_use(tree: Tree, calls: Iterable[Call]) -> int:
     """How many of the module's statements come before the first one that holds a call: imports go there."""
-    offsets = [call.function.start for call in calls]
+    offsets = [call.function.start for call in calls] or [len(tree.source.text)]
     lines = [tree.first_line(statement) for statement in tree.module.body]
     return max(bisect_right(lines, tree.source.line_of(min(offsets))) - 1, 0)
 
@@ -121,6 +163,8 @@ def _is_loss(tree: Tree, node: cst.BaseExpression, scope: Scope) -> bool:
     if rest and rest.rsplit(".", 1)[-1] != ORIGINAL_LOSS:
         return False
     bindings = scope.resolve(first)
+    if not bindings and not rest and first == ORIGINAL_LOSS:
+        return _is_star_imported(tree)
     if rest:
         return bool(bindings) and all(binding.kind == "import" for binding in bindings)
     matches = [_binds_loss(tree, binding.node) for binding in bindings]
@@ -132,6 +176,18 @@ def _is_loss(tree: Tree, node: cst.BaseExpression, scope: Scope) -> bool:
         )
         raise Refusal("ambiguous", message, line=tree.line(node))
     return any(matches)
+
+
+def _is_star_imported(tree: Tree) -> bool:
+    """Whether a star import at the top level brings in the loss, as the file that it reads shows."""
+    for statement in tree.module.body:
+        for part in statement.body if isinstance(statement, cst.SimpleStatementLine) else ():
+            if isinstance(part, cst.ImportFrom) and isinstance(part.names, cst.ImportStar):
+                module = (dotted_name(part.module) or "") if part.module else ""
+                path = local_module(tree.script, module, len(part.relative), importer=tree.source.path)
+                if path is not None and binds(path, ORIGINAL_LOSS, tree.script):
+                    return True
+    return False
 
 
 def _binds_loss(tree: Tree, node: cst.CSTNode) -> bool:
@@ -187,6 +243,7 @@ def _call(
         arguments=_arguments(tree, call),
         config=names.expression(scope, call),
         before=before,
+        body=_body(tree, definition),
         block=block,
         enclosing=functions[definition] if definition is not None else None,
         occupied=_occupied(tree, around),
@@ -196,6 +253,14 @@ def _call(
         model_bound=_model_bound(tree, call, scope),
         rank_lines=rank_conditions(tree, callers, call),
     )
+
+
+def _body(tree: Tree, definition: cst.FunctionDef | None) -> LinePoint | None:
+    """Where the first line of a function's body starts, behind its docstring; None where it has no lines of its own."""
+    if definition is None or not isinstance(definition.body, cst.IndentedBlock):
+        return None
+    first, *others = definition.body.body
+    return point_before(tree, others[0] if others and _is_docstring(first) else first)
 
 
 def _is_conditional(tree: Tree, call: cst.Call) -> bool:
@@ -412,11 +477,14 @@ def _import_point(tree: Tree, found: list[tuple[cst.Call, Scope]], first: int) -
     return point_after(tree, statement), relative
 
 
-def _docstring(module: cst.Module) -> cst.SimpleStatementLine | None:
+def _docstring(module: cst.Module) -> cst.CSTNode | None:
     first = module.body[0] if module.body else None
-    expression = first.body[0] if isinstance(first, cst.SimpleStatementLine) else None
-    is_string = isinstance(expression, cst.Expr) and isinstance(expression.value, cst.SimpleString)
-    return first if is_string and isinstance(first, cst.SimpleStatementLine) else None
+    return first if first is not None and _is_docstring(first) else None
+
+
+def _is_docstring(statement: cst.CSTNode) -> bool:
+    expression = statement.body[0] if isinstance(statement, cst.SimpleStatementLine) else None
+    return isinstance(expression, cst.Expr) and isinstance(expression.value, cst.SimpleString)
 
 
 def _after_opening_comments(source: Source) -> int:

@@ -30,6 +30,15 @@ CHANGING: tuple[OutcomeName, ...] = ("patched", "reverted", "would-change")
 
 
 @dataclass(frozen=True)
+class ModuleOutcome:
+    """What became of a module that is patched with a script, by its path below the script's folder."""
+
+    name: str
+    edits: tuple[tuple[int, str], ...] = ()
+    diff: bytes = b""
+
+
+@dataclass(frozen=True)
 class Outcome:
     """One script's result. `edits` are (line, what it does); `notes` are for a person; `diff` is raw bytes."""
 
@@ -41,6 +50,12 @@ class Outcome:
     edits: tuple[tuple[int, str], ...] = ()
     notes: tuple[str, ...] = ()
     diff: bytes = b""
+    modules: tuple[ModuleOutcome, ...] = ()
+
+    @property
+    def whole_diff(self) -> bytes:
+        """The diff of the script and of the modules that are patched with it."""
+        return b"".join([self.diff, *(module.diff for module in self.modules)])
 
 
 @dataclass(frozen=True)
@@ -75,6 +90,11 @@ def described(entry: ScriptEntry) -> str:
         for name, value in entry.options.items()
     ]
     return " ".join([f"strategy {entry.strategy}", *options])
+
+
+def listed_edits(entry: ScriptEntry) -> tuple[tuple[int, str], ...]:
+    """The edits that an entry records, each with its line at the time."""
+    return tuple((edit.line, edit.title) for edit in entry.edits)
 
 
 def described_files(changes: Sequence[FileChange], cwd: Path) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from energy_patch.facts import (
     ConfigField,
     Facts,
     Function,
+    LinePoint,
     listed,
 )
 from energy_patch.refusal import Refusal
@@ -25,7 +26,6 @@ from energy_patch.source import Source, check_compiles, decode_source
 from energy_patch.splice import append_items, insert_item, line_edit, replace_default
 from energy_patch.strategy import TAU, Option, Strategy
 from energy_patch.strategy import Value as Value
-from energy_patch.templates import FOLDER_NAME
 
 DOTTED_NAME = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)*")
 WORLD_SIZE = "{0}.get_world_size() if {0}.is_initialized() else 1"
@@ -328,7 +328,16 @@ class _Planner:
                 raise Refusal("conflict", message, line=call.line)
             self.notes.append(f"line {call.line}: the temperature stays {bound['tau'].value}, as the call passes it")
             return None
+        if option == TAU and (passed := self._passed_temperature()) is not None:
+            self.notes.append(f"line {call.line}: the temperature is {passed}, as another call of the loss passes it")
+            return passed
         return self._threaded_value(call, option)
+
+    def _passed_temperature(self) -> str | None:
+        """The temperature of the calls that pass one, if it is one number: a run has one temperature."""
+        passed = [call.bound().get("tau") for call in self.facts.calls]
+        values = {argument.value for argument in passed if argument is not None}
+        return next(iter(values)) if len(values) == 1 and all(item.is_literal for item in passed if item) else None
 
     def _threaded_value(self, call: Call, option: Option) -> str:
         """A config field as the call can read it: directly, through a parameter, or as a literal without a config."""
@@ -476,6 +485,8 @@ class _Planner:
 
     def set_defaults(self) -> None:
         """Change the defaults of the user's own config fields that the strategy names."""
+        if self.facts.is_reached:
+            return
         replaced: dict[str, str] = {}
         for option in self.strategy.options:
             if option.kind != "default":
@@ -498,20 +509,37 @@ class _Planner:
 
     def _imported(self, module: str, name: str) -> str:
         """The name to call an imported function by; another one where the script uses its own for something."""
-        package = f".{FOLDER_NAME}" if self.facts.relative else FOLDER_NAME
         local = _free_name(name, self.facts.identifiers, f"patched_{name}")
-        self.imports.setdefault(f"{package}.{module}", set()).add(name if local == name else f"{name} as {local}")
+        imported = name if local == name else f"{name} as {local}"
+        self.imports.setdefault(f"{self.facts.package}.{module}", set()).add(imported)
         self.names.add(local)
         return local
 
     def add_imports(self) -> None:
-        point = self.facts.imports
+        lines = []
         if self.distributed_import is not None:
-            line = f"import torch.distributed as {self.distributed_import}"
-            self.add(line_edit(self.source, point, [line]), "import torch.distributed")
+            lines.append(("import torch.distributed", f"import torch.distributed as {self.distributed_import}"))
         for module, names in sorted(self.imports.items()):
-            line = f"from {module} import {', '.join(sorted(names))}"
-            self.add(line_edit(self.source, point, [line]), f"import {listed(sorted(names))}")
+            listing = sorted(names)
+            lines.append((f"import {listed(listing)}", f"from {module} import {', '.join(listing)}"))
+        for point in self._import_points():
+            for title, line in lines:
+                self.add(line_edit(self.source, point, [line]), title)
+
+    def _import_points(self) -> list[LinePoint]:
+        """Where imports stand: at the top, or, in a module that others may import too, in each function that calls."""
+        if not self.facts.is_reached:
+            return [self.facts.imports]
+        points: dict[int, LinePoint] = {}
+        for call in self.facts.calls:
+            if call.body is None:
+                message = (
+                    "the loss is called where no import can stand beside it, and other programs may load this module; "
+                    "put the call into a function with lines of its own"
+                )
+                raise Refusal("unsupported", message, line=call.line)
+            points[call.body.offset] = call.body
+        return list(points.values())
 
 
 def _place(planned: PlannedEdit) -> tuple[int, int, int, bool]:

@@ -50,8 +50,9 @@ class Region:
 
 @dataclass(frozen=True)
 class ScriptEntry:
-    """How one script was patched. `names` maps each identifier that the patch brought in to the number of
-    times the original had it already; `previous` is the entry that is being replaced, while it is."""
+    """How one file was patched. `names` maps each identifier that the patch brought in to the number of times the
+    original had it already; `reaches` are the modules that were patched because this script imports them; `previous` is
+    the entry that is being replaced, while it is."""
 
     strategy: str
     options: Mapping[str, Value]
@@ -61,12 +62,14 @@ class ScriptEntry:
     names: Mapping[str, int]
     modules: tuple[str, ...]
     edits: tuple[Region, ...]
+    reaches: tuple[str, ...] = ()
     previous: ScriptEntry | None = None
 
 
 @dataclass(frozen=True)
 class Record:
-    """The whole file: modules by name with their hashes, scripts by name with their entries."""
+    """The whole file: loss modules by name with their hashes; scripts, and modules that are patched with them, by their
+    path below the folder, with their entries."""
 
     modules: Mapping[str, str] = field(default_factory=dict)
     scripts: Mapping[str, ScriptEntry] = field(default_factory=dict)
@@ -213,6 +216,7 @@ def _entry_tree(entry: ScriptEntry) -> dict[str, Any]:
         "names": dict(entry.names),
         "modules": list(entry.modules),
         "edits": [vars(region) for region in entry.edits],
+        "reaches": list(entry.reaches),
     }
     previous = tree.pop("previous")
     return tree if previous is None else {**tree, "previous": _entry_tree(previous)}
@@ -277,7 +281,7 @@ def _read_record(tree: object) -> Record:
         for name, value in _mapping(top.get("modules"), "'modules'").items()
     }
     scripts = {
-        _file_name(name): _read_entry(value) for name, value in _mapping(top.get("scripts"), "'scripts'").items()
+        _path_name(name): _read_entry(value) for name, value in _mapping(top.get("scripts"), "'scripts'").items()
     }
     return Record(modules, scripts, _string(top, "tool"))
 
@@ -303,6 +307,7 @@ def _read_entry(tree: object, *, nested: bool = False) -> ScriptEntry:
         names={_text(name): _number(names, name) for name in names},
         modules=tuple(_file_name(name, module=True) for name in _list(entry, "modules")),
         edits=regions,
+        reaches=tuple(_path_name(name) for name in _list({"reaches": [], **entry}, "reaches")),
         previous=None if previous is None else _read_entry(previous, nested=True),
     )
 
@@ -378,6 +383,11 @@ def _digest(value: object) -> str:
     return value
 
 
+def _path_name(value: object) -> str:
+    """A path of such names: a file in the folder or below it."""
+    return "/".join(_file_name(part) for part in _text(value).split("/"))
+
+
 def _file_name(value: object, *, module: bool = False) -> str:
     """A name that cannot leave its folder, on any system."""
     name = _text(value)
@@ -405,6 +415,8 @@ def current_entry(record: Record | None, name: str, raw: bytes) -> ScriptEntry |
     for candidate in known:
         if candidate.patched == digest:
             return replace(candidate, previous=None)
+    if not entry.edits:
+        return replace(entry, previous=None)  # only modules that the script imports are patched
     if any(candidate.original == digest for candidate in known):
         return None
     # Only edited scripts need the matcher.
@@ -426,7 +438,7 @@ def check_record_is_there(source: Source) -> None:
         Refusal: `drifted`.
     """
     names = "|".join(sorted(name.removesuffix(".py") for name in template_names() - {"__init__.py"}))
-    found = re.search(rf"^[ \t]*from \.?{FOLDER_NAME}\.(?:{names}) import", source.text, re.MULTILINE)
+    found = re.search(rf"^[ \t]*from \.*{FOLDER_NAME}\.(?:{names}) import", source.text, re.MULTILINE)
     if found is not None:
         raise Refusal(
             "drifted",

@@ -32,9 +32,20 @@ def _script(item: Outcome) -> dict[str, Any]:
         "reason": item.reason,
         "message": item.message or None,
         "line": item.line,
-        "edits": [{"line": line, "title": title} for line, title in item.edits],
-        "diff": item.diff.decode("utf-8", "backslashreplace") or None,
+        "edits": _edits(item.edits),
+        "diff": _text(item.diff),
+        "modules": [
+            {"path": module.name, "edits": _edits(module.edits), "diff": _text(module.diff)} for module in item.modules
+        ],
     }
+
+
+def _edits(edits: tuple[tuple[int, str], ...]) -> list[dict[str, Any]]:
+    return [{"line": line, "title": title} for line, title in edits]
+
+
+def _text(diff: bytes) -> str | None:
+    return diff.decode("utf-8", "backslashreplace") or None
 
 
 def as_text(report: Report, *, after: str = "") -> Iterator[str]:
@@ -45,9 +56,10 @@ def as_text(report: Report, *, after: str = "") -> Iterator[str]:
             yield f"{where}: {WORDS[item.outcome]} ({item.reason}): {item.message}"
             continue
         yield f"{item.path}: {WORDS[item.outcome]}" + (f", {item.message}" if item.message else "")
-        width = max((len(str(line)) for line, _ in item.edits), default=0)
-        for line, title in item.edits:
-            yield f"  line {line:>{width}}  {title}"
+        yield from _edit_lines(item.edits, "  ")
+        for module in item.modules:
+            yield f"  {module.name}" + (":" if module.edits else "")
+            yield from _edit_lines(module.edits, "    ")
         for note in item.notes:
             yield f"  - {note}"
     for text in report.files:
@@ -56,3 +68,9 @@ def as_text(report: Report, *, after: str = "") -> Iterator[str]:
         yield f"  - {note}"
     if after:
         yield after
+
+
+def _edit_lines(edits: tuple[tuple[int, str], ...], indent: str) -> Iterator[str]:
+    width = max((len(str(line)) for line, _ in edits), default=0)
+    for line, title in edits:
+        yield f"{indent}line {line:>{width}}  {title}"

@@ -6,21 +6,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from energy_patch.changes import ChangeSet, FileChange, revert_changes
-from energy_patch.outcome import Outcome, OutcomeName, Report, reported, script_diff
-from energy_patch.record import check_record_is_there, current_entry, inspect_folder, script_home
-from energy_patch.source import Source, read_source
+from energy_patch.changes import ChangeSet, FileChange, reached_by_others, revert_changes
+from energy_patch.home import PatchedFile, home_of, refuse_reached, without_patch
+from energy_patch.outcome import ModuleOutcome, Outcome, OutcomeName, Report, reported, script_diff
+from energy_patch.record import check_record_is_there, inspect_folder
 from energy_patch.together import settle
 from energy_patch.undo import undo
 
 
 @dataclass(frozen=True)
 class _Prepared:
-    """One script: what it holds now, and what to give back (None where it is not patched)."""
+    """One script with the modules it was patched with: what each holds now, and what to give back."""
 
     path: Path
-    source: Source
-    original: bytes | None = None
+    files: tuple[PatchedFile, ...]
+    originals: tuple[bytes, ...]
     notes: tuple[str, ...] = ()
 
 
@@ -32,22 +32,42 @@ def revert(paths: Sequence[Path], *, write: bool, cwd: Path) -> Report:
 
 
 def _decide(folder: Path, scripts: Sequence[_Prepared]) -> ChangeSet:
-    return revert_changes(folder, [(item.source, item.original or item.source.raw) for item in scripts])
+    names = [item.files[0].name for item in scripts]
+    kept = reached_by_others(inspect_folder(folder).record, names)
+    originals = {
+        file.name: (file.source, original)
+        for item in scripts
+        for file, original in zip(item.files, item.originals, strict=True)
+    }
+    found = revert_changes(folder, names, originals)
+    notes = [f"{name} stays patched: another script is patched with it" for name in originals if name in kept]
+    return ChangeSet(found.changes, (*found.notes, *notes))
 
 
 def _outcome(item: _Prepared, name: OutcomeName, changes: Sequence[FileChange], cwd: Path) -> Outcome:
-    if item.original is None:
+    script, *modules = item.files
+    if script.entry is None:
         return Outcome(item.path, "not-applied")
-    return Outcome(item.path, name, notes=item.notes, diff=script_diff(item.path, changes, cwd))
+    changed = {change.path for change in changes}
+    return Outcome(
+        item.path,
+        name,
+        notes=item.notes,
+        diff=script_diff(item.path, changes, cwd),
+        modules=tuple(
+            ModuleOutcome(file.name, (), script_diff(file.source.path, changes, cwd))
+            for file in modules
+            if file.source.path.resolve() in changed
+        ),
+    )
 
 
 def _prepare(path: Path) -> _Prepared:
-    source = read_source(path)
-    folder, name = script_home(path)
-    entry = current_entry(inspect_folder(folder).record, name, source.raw)
-    if entry is None:
-        check_record_is_there(source)
-        return _Prepared(path, source)
-    undone = undo(source, entry)
-    kept = () if undone.exact else ("your edits since apply were kept",)
-    return _Prepared(path, source, source.encode(undone.text), (*kept, *undone.notes))
+    refuse_reached(path)
+    files = home_of(path).files(path)
+    if files[0].entry is None:
+        check_record_is_there(files[0].source)
+    undone = [undo(file.source, file.entry) for file in files if file.entry is not None]
+    kept = () if all(item.exact for item in undone) else ("your edits since apply were kept",)
+    notes = (note for item in undone for note in item.notes)
+    return _Prepared(path, files, tuple(without_patch(file).raw for file in files), (*kept, *notes))

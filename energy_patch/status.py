@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from energy_patch.outcome import Outcome, Report, described
-from energy_patch.record import check_record_is_there, current_entry, inspect_folder, script_home
+from energy_patch.home import PatchedFile, home_of, patched_with
+from energy_patch.outcome import ModuleOutcome, Outcome, Report, described, listed_edits
+from energy_patch.record import check_record_is_there
 from energy_patch.refusal import Refusal
-from energy_patch.source import read_source
-from energy_patch.undo import undo
+from energy_patch.undo import Undone, undo
 
 
 def status(paths: Sequence[Path]) -> Report:
@@ -19,25 +19,45 @@ def status(paths: Sequence[Path]) -> Report:
 
 def _status(path: Path) -> Outcome:
     try:
-        source = read_source(path)
-        folder, name = script_home(path)
-        state = inspect_folder(folder)
-        entry = current_entry(state.record, name, source.raw)
+        if (script := patched_with(path)) is not None:
+            return Outcome(path, "already-applied", message=f"together with {script}, which imports it")
+        home = home_of(path)
+        first, *modules = home.files(path)
     except Refusal as refusal:
         return Outcome(path, "refused", refusal.reason, refusal.message, refusal.line)
-    if entry is None:
+    if first.entry is None:
         try:
-            check_record_is_there(source)
+            check_record_is_there(first.source)
         except Refusal as refusal:
             return Outcome(path, "drifted", refusal.reason, refusal.message, refusal.line)
         return Outcome(path, "not-applied")
-    edits = tuple((edit.line, edit.title) for edit in entry.edits)
-    edited = tuple(f"{name} was edited since it was copied" for name, module in state.modules.items() if module.edited)
+    edited = tuple(
+        f"{name} was edited since it was copied" for name, module in home.state.modules.items() if module.edited
+    )
     try:
-        undone = undo(source, entry)
+        undone = [_undone(first), *(_undone(module, of_module=True) for module in modules)]
     except Refusal as refusal:
         return Outcome(path, "drifted", refusal.reason, refusal.message, refusal.line, notes=edited)
-    since = () if undone.exact else ("the script was edited since apply; the patch in it is intact",)
+    is_exact = all(item.exact for item in undone)
+    since = () if is_exact else ("the script was edited since apply; the patch in it is intact",)
     return Outcome(
-        path, "already-applied", message=described(entry), edits=edits, notes=(*since, *undone.notes, *edited)
+        path,
+        "already-applied",
+        message=described(first.entry),
+        edits=listed_edits(first.entry),
+        notes=(*since, *(note for item in undone for note in item.notes), *edited),
+        modules=tuple(ModuleOutcome(file.name, listed_edits(file.entry)) for file in modules if file.entry),
     )
+
+
+def _undone(file: PatchedFile, *, of_module: bool = False) -> Undone:
+    """What taking a file's patch out would give. Raises `Refusal` where it is not intact."""
+    if file.entry is None:
+        raise Refusal("drifted", f"{file.name}, which the script imports, is not patched any more; run apply again")
+    try:
+        return undo(file.source, file.entry)
+    except Refusal as refusal:
+        if not of_module:
+            raise
+        where = f"{file.name}, line {refusal.line}" if refusal.line else file.name
+        raise Refusal(refusal.reason, f"{where}: {refusal.message}") from None

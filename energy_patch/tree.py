@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, MutableMapping
 from dataclasses import dataclass, field, fields
 from functools import cache, cached_property
 from itertools import zip_longest
+from pathlib import Path
 from typing import Any, Literal
 
 import libcst as cst
@@ -100,16 +101,17 @@ class Scope:
 
 
 class Tree:
-    """The syntax tree of one script with parents, scopes and offsets.
+    """The syntax tree of one file with parents, scopes and offsets; `script` is the one whose folder is imported from.
 
     Raises:
-        Refusal: `unreadable`, if the script is not valid Python.
+        Refusal: `unreadable`, if the file is not valid Python.
     """
 
-    def __init__(self, source: Source, *, is_checked: bool = False) -> None:
+    def __init__(self, source: Source, *, is_checked: bool = False, script: Path | None = None) -> None:
         if not is_checked:
             check_compiles(source)
         self.source = source
+        self.script = script or source.path
         self._copy_lines, self._removed = _neutralised(source)
         try:
             module = cst.parse_module("\n".join(self._copy_lines))

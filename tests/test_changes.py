@@ -19,7 +19,16 @@ from typing import Any
 import pytest
 
 from energy_patch import changes, templates
-from energy_patch.changes import ChangeSet, FileChange, apply_changes, exclusive, revert_changes, sweep, write_changes
+from energy_patch.changes import (
+    ChangeSet,
+    FileChange,
+    FilePatch,
+    apply_changes,
+    exclusive,
+    revert_changes,
+    sweep,
+    write_changes,
+)
 from energy_patch.record import current_entry, inspect_folder, sha256
 from energy_patch.refusal import Refusal
 from energy_patch.source import read_source
@@ -83,16 +92,16 @@ def home(tmp_path: Path) -> Path:
 def planned(folder: Path, patch: Marked | None, names: tuple[str, ...] = ("one.py", "two.py")) -> ChangeSet:
     """What the commands do: read, tell the state, plan from the original; None takes the patch back."""
     record = inspect_folder(folder).record
-    patches, back = [], []
+    patches, back = [], {}
     for name in names:
         source = read_source(folder / name)
         entry = current_entry(record, name, source.raw)
         original = source.encode(undo(source, entry).text) if entry else source.raw
-        back.append((source, original))
+        back[name] = (source, original)
         if patch is not None:
             assert original == ORIGINAL
-            patches.append((source, patch.patched, patch.entry))
-    return revert_changes(folder, back) if patch is None else apply_changes(folder, patches)
+            patches.append(FilePatch(name, source, patch.patched, patch.entry))
+    return revert_changes(folder, names, back) if patch is None else apply_changes(folder, patches)
 
 
 def run(folder: Path, patch: Marked | None, names: tuple[str, ...] = ("one.py", "two.py")) -> ChangeSet:
@@ -490,7 +499,7 @@ def test_a_link_stays_and_its_target_changes(home: Path, tmp_path: Path) -> None
     link = tmp_path / "link.py"
     link.symlink_to(home / "one.py")
     source = read_source(link)
-    write_changes(apply_changes(home, [(source, GLOBAL.patched, GLOBAL.entry)]).changes)
+    write_changes(apply_changes(home, [FilePatch("one.py", source, GLOBAL.patched, GLOBAL.entry)]).changes)
     assert link.is_symlink()
     assert (home / "one.py").read_bytes() == GLOBAL.patched
     assert set(inspect_folder(home).record.scripts) == {"one.py"}  # type: ignore[union-attr]
@@ -617,7 +626,7 @@ def test_a_plan_made_from_a_patched_script_is_never_recorded(home: Path) -> None
     source = read_source(home / "one.py")
     again = dataclasses.replace(QUEUE.entry, original=sha256(source.raw))
     with pytest.raises(Refusal) as caught:
-        apply_changes(home, [(source, QUEUE.patched, again)])
+        apply_changes(home, [FilePatch("one.py", source, QUEUE.patched, again)])
     assert caught.value.reason == "unwritable"
     assert tree(home) == before
 

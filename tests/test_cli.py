@@ -98,7 +98,7 @@ def test_json_is_one_object(script: Path, energy_patch: Command) -> None:
     answer = energy_patch("apply", "--json", script).json
     assert answer["outcome"] == "patched"
     (only,) = answer["scripts"]
-    assert set(only) == {"path", "outcome", "reason", "message", "line", "edits", "diff"}
+    assert set(only) == {"path", "outcome", "reason", "message", "line", "edits", "diff", "modules"}
     assert (only["path"], only["outcome"], only["reason"], only["line"]) == (str(script), "patched", None, None)
     assert {"line": 15, "title": only["edits"][7]["title"]} == only["edits"][7]
     assert only["diff"].startswith("diff --git ")

@@ -143,7 +143,19 @@ def test_a_record_that_cannot_be_used(name: str) -> None:
     assert word in refused(raw).message
 
 
-OUTSIDE = ["../train.py", "a/b.py", "/etc/passwd.py", "..", ".", "", "a\\b.py", "C:x.py", "nul\0.py", "\udc80.py"]
+OUTSIDE = [
+    "../train.py",
+    "a/../../b.py",
+    "a//b.py",
+    "/etc/passwd.py",
+    "..",
+    ".",
+    "",
+    "a\\b.py",
+    "C:x.py",
+    "nul\0.py",
+    "\udc80.py",
+]
 
 
 @pytest.mark.parametrize("name", OUTSIDE)

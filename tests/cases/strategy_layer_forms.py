@@ -28,14 +28,13 @@ from energy_losses.ranks import replicate
 @dataclass
 class Config:
     batch_size: int = 3
-    energy_tau: float = 0.07  # Temperature of the energy model's InfoNCE loss
     energy_num_negatives: int = 8  # Explicit negatives for each sample of the energy loss
 
 
 def run(m, h, a, mask, guesses, cfg: Config):
     replicate(m)
-    first = layer_based_energy_infonce_loss(m, h, a, layer_actions=guesses, energy_mask=None, tau=cfg.energy_tau, num_negatives=cfg.energy_num_negatives)
-    second = layer_based_energy_infonce_loss(m, h, ground_truth_actions=a, energy_mask=mask, layer_actions=guesses, tau=cfg.energy_tau, num_negatives=cfg.energy_num_negatives)
+    first = layer_based_energy_infonce_loss(m, h, a, layer_actions=guesses, energy_mask=None, tau=0.5, num_negatives=cfg.energy_num_negatives)
+    second = layer_based_energy_infonce_loss(m, h, ground_truth_actions=a, energy_mask=mask, layer_actions=guesses, tau=0.5, num_negatives=cfg.energy_num_negatives)
     third = layer_based_energy_infonce_loss(m, h, a, guesses, mask, 0.5, num_negatives=cfg.energy_num_negatives)
     return first, second, third, layer_based_energy_infonce_loss(
         m,
@@ -43,6 +42,6 @@ def run(m, h, a, mask, guesses, cfg: Config):
         a,
         guesses,
         mask,
-        tau=cfg.energy_tau,
+        tau=0.5,
         num_negatives=cfg.energy_num_negatives,
     )

@@ -29,22 +29,21 @@ from energy_losses.ranks import replicate
 @dataclass
 class Config:
     batch_size: int = 3
-    energy_tau: float = 0.07  # Temperature of the energy model's InfoNCE loss
     energy_queue_size: int = 256  # Latest actions of all ranks kept as further negatives of the energy loss
 
 
 def run(m, h, a, mask, guesses, cfg: Config):
     replicate(m)
     world_size = dist.get_world_size() if dist.is_initialized() else 1
-    first = queued_energy_infonce_loss(m, h, a, tau=cfg.energy_tau, queue_size=cfg.energy_queue_size, world_size=world_size)
-    second = queued_energy_infonce_loss(m, h, a_pos=a, pad_mask=mask, tau=cfg.energy_tau, queue_size=cfg.energy_queue_size, world_size=world_size)
+    first = queued_energy_infonce_loss(m, h, a, tau=0.5, queue_size=cfg.energy_queue_size, world_size=world_size)
+    second = queued_energy_infonce_loss(m, h, a_pos=a, pad_mask=mask, tau=0.5, queue_size=cfg.energy_queue_size, world_size=world_size)
     third = queued_energy_infonce_loss(m, h, a, mask, 0.5, queue_size=cfg.energy_queue_size, world_size=world_size)
     return first, second, third, queued_energy_infonce_loss(
         m,
         h,
         a,
         mask,
-        tau=cfg.energy_tau,
+        tau=0.5,
         queue_size=cfg.energy_queue_size,
         world_size=world_size,
     )

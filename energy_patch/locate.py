@@ -69,11 +69,13 @@ def locate(script: Source, read: Read) -> tuple[Facts, ...]:
     reached = [_facts_of_module(module, script, following.used) for module in named]
     reached = [item for item in reached if item.calls]
     if not reached:
+        for module in named:
+            _facts_of_module(module, script)  # which may hand the loss on
         raise Refusal("not-found", near_misses(script))
     return (facts or _facts(script, script), *reached)
 
 
-def _facts_of_module(module: Reached, script: Source, used: frozenset[str]) -> Facts:
+def _facts_of_module(module: Reached, script: Source, used: frozenset[str] | None = None) -> Facts:
     """A module's facts; a refusal says which file it speaks of."""
     try:
         return _facts(module.source, script, module, used)
@@ -102,7 +104,7 @@ def _facts(source: Source, script: Source, reached: Reached | None = None, used:
 def _located(tree: Tree, reached: Reached | None, used: frozenset[str] | None) -> Facts:
     all_calls = loss_calls(tree)
     found = [use for use in all_calls if used is None or _top_level_name(tree, use[0]) in used]
-    if found:
+    if found or used is None:
         _refuse_other_references(tree, all_calls)
     callers = Callers(tree)
     names = ConfigNames(tree, callers, Order(tree), found)
@@ -217,10 +219,26 @@ def _refuse_other_references(tree: Tree, found: list[tuple[cst.Call, Scope]]) ->
             continue
         if _is_loss(tree, node, scope):
             message = (
-                f"{dotted_name(node)} is also used here without being called, and that use cannot be patched; "
-                "call it directly"
+                f"{dotted_name(node)} is {_use(tree, node)} here, not called, so the patch cannot see what it will be "
+                "given; call it directly, or write a function of your own that calls it, and use that here"
             )
             raise Refusal("unsupported", message, line=tree.line(node))
+
+
+def _use(tree: Tree, node: cst.CSTNode) -> str:
+    """What is done with a loss that is not called, in words."""
+    parent = tree.parents[node]
+    match parent:
+        case cst.Arg() if isinstance(around := tree.parents[parent], cst.Call):
+            name = dotted_name(around.func)
+            return f"handed to {name}()" if name else "handed on"
+        case cst.DictElement() | cst.Element():
+            return "stored in a collection"
+        case cst.Assign() | cst.AnnAssign() | cst.NamedExpr():
+            return "given another name"
+        case cst.Param():
+            return "the default of a parameter"
+    return "used"
 
 
 def _call(

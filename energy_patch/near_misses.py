@@ -38,6 +38,9 @@ def _seen(source: Source) -> dict[int, str]:
         elif token.type == tokenize.COMMENT:
             if re.search(rf"\b{ORIGINAL_LOSS}\s*\(", token.string):
                 seen[line] = "a call in a comment"
+        elif token.type == tokenize.STRING:
+            if re.fullmatch(rf"['\"]([\w.]+\.)?{ORIGINAL_LOSS}['\"]", token.string):
+                seen[line] = "its name in a string"
         elif token.type == tokenize.NAME:
             importing = importing or token.string in ("import", "from")
             following = tokens[index + 1].string if index + 1 < len(tokens) else ""

@@ -1,0 +1,5 @@
+# energy-patch apply --no-sync
+# refused (unsupported), line 5: reduce_steps=kw['r']
+from energy.energy_model import energy_inbatch_swap_infonce
+def run(m, h, a, mask, *args, **kw):
+    return energy_inbatch_swap_infonce(m, h, a, mask, 0.5, kw['r'])

@@ -1,0 +1,3 @@
+# energy-patch apply
+# refused (unreadable), line 3: not valid Python
+def (

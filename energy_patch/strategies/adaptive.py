@@ -1,8 +1,8 @@
-"""adaptive: in-batch on one rank, global where local batches are large, layer where they are small."""
+"""adaptive: in-batch on one rank, global where local batches are large, hybrid where they are small."""
 
 from __future__ import annotations
 
-from energy_patch.strategies import global_infonce, layer
+from energy_patch.strategies import global_infonce, hybrid
 from energy_patch.strategy import LAYER_ACTIONS, MIN_DISTANCE, NUM_NEGATIVES, TAU, Cost, Option, Strategy, Value
 
 MIN_LOCAL_BATCH = Option(
@@ -20,13 +20,13 @@ def cost(world_size: int, batch: int, action_bytes: int, options: dict[str, Valu
     """The cost of the loss that the table chooses."""
     if world_size == 1 or batch >= int(options.get(MIN_LOCAL_BATCH.name, MIN_LOCAL_BATCH.default)):
         return global_infonce.cost(world_size, batch, action_bytes, options)
-    return layer.cost(world_size, batch, action_bytes, options)
+    return hybrid.cost(world_size, batch, action_bytes, options)
 
 
 STRATEGY = Strategy(
     name="adaptive",
-    summary="in-batch on one rank; on several, global from a local batch of 8 up and layer below",
-    advice="robust end state: one script for machines of every size",
+    summary="in-batch on one rank; on several, global from a local batch of 8 up and hybrid below",
+    advice="one script for machines of every size",
     cost=cost,
     module="adaptive",
     function="adaptive_energy_loss",

@@ -1,20 +1,20 @@
-"""layer: explicit negatives made from the policy's own early guesses, whatever the batch size."""
+"""layer: negatives made from the policy's own early guesses, beside the rank's own batch."""
 
 from __future__ import annotations
 
+from energy_patch.strategies import hybrid
 from energy_patch.strategy import LAYER_ACTIONS, MIN_DISTANCE, NUM_NEGATIVES, TAU, Cost, Strategy, Value
 
 
 def cost(world_size: int, batch: int, action_bytes: int, options: dict[str, Value]) -> Cost:
-    """1 + M candidates for each of B rows; nothing is gathered."""
-    negatives = int(options.get(NUM_NEGATIVES.name, NUM_NEGATIVES.default))
-    return Cost(negatives, batch * (1 + negatives), 0)
+    """B + M candidates for each of B rows; nothing is gathered."""
+    return hybrid.cost(1, batch, action_bytes, options)
 
 
 STRATEGY = Strategy(
     name="layer",
-    summary="negatives from the policy's earlier layers, from noise and from shuffled time, for each sample",
-    advice="least risk: independent of batch size and ranks; take it where ranks cannot exchange actions",
+    summary="the rank's own batch, and negatives from the policy's earlier layers, from noise and from shuffled time",
+    advice="where ranks cannot exchange actions: nothing travels",
     cost=cost,
     module="layer_infonce",
     function="layer_based_energy_infonce_loss",

@@ -26,7 +26,7 @@ def cost(world_size: int, batch: int, action_bytes: int, options: dict[str, Valu
 STRATEGY = Strategy(
     name="queue",
     summary="global, and the latest actions of all ranks as well",
-    advice="small total batches, a single GPU, or gradient accumulation",
+    advice="a single GPU, or gradient accumulation: more negatives than the ranks have at a time",
     cost=cost,
     module="queue_infonce",
     function="queued_energy_infonce_loss",

@@ -6,7 +6,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from .global_infonce import distributed_energy_inbatch_swap_infonce
-from .layer_infonce import layer_based_energy_infonce_loss
+from .hybrid_infonce import hybrid_energy_infonce_loss
 
 
 def adaptive_energy_loss(
@@ -25,14 +25,14 @@ def adaptive_energy_loss(
     min_distance: float = 0.0,
     group: dist.ProcessGroup | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """In-batch negatives where there are enough of them, made ones elsewhere.
+    """The other rows' actions where they are enough, made negatives beside them elsewhere.
 
     ===== ============================ ===========================================
     ranks ``local_batch_size``         loss
     ===== ============================ ===========================================
     1     any                          in-batch (the global loss on one rank)
     more  at least ``min_local_batch`` ``distributed_energy_inbatch_swap_infonce``
-    more  less                         ``layer_based_energy_infonce_loss``
+    more  less                         ``hybrid_energy_infonce_loss``
     ===== ============================ ===========================================
 
     ``local_batch_size`` is the *configured* rows per rank. The batch in hand never decides: it can be smaller on some
@@ -52,13 +52,14 @@ def adaptive_energy_loss(
             group=group,
             min_distance=min_distance,
         )
-    return layer_based_energy_infonce_loss(
+    return hybrid_energy_infonce_loss(
         energy_model,
         context_hidden,
         ground_truth_actions,
         layer_actions,
         energy_mask,
         tau,
+        world_size,
         num_negatives,
         min_distance=min_distance,
         group=group,

@@ -1,15 +1,15 @@
 """InfoNCE against made negatives: actions of the policy's earlier layers, noisy and reordered expert actions."""
 
-from collections.abc import Sequence
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from .global_infonce import distance, idle, infonce
-from .metrics import announce_later, next_check
-from .ranks import ALONE, average_when_done, exchange, training_ranks
-from .scoring import energy_matrix
+from .infonce import Candidates, infonce_loss
 
 _NOISE = (0.1, 0.2, 0.4)
 
@@ -23,57 +23,63 @@ def layer_based_energy_infonce_loss(
     tau: float = 0.3,
     num_negatives: int = 8,
     *,
+    negative_weight: float = 0.25,
     min_distance: float = 0.0,
     generator: torch.Generator | None = None,
     group: dist.ProcessGroup | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """InfoNCE loss (van den Oord et al. 2018, arXiv:1807.03748) of each row against negatives of its own.
+    """``hybrid_energy_infonce_loss`` on this rank's batch alone: nothing travels.
 
-    The number of negatives does not depend on the batch, nothing travels (the checksum of the weights goes with the
-    gradients that ``replicate`` averages), and the loss is the mean over the local rows. So the mean of the ranks'
-    gradients weighs *ranks* equally, as ``DistributedDataParallel`` does with the policy's: where rows are uneven, a
-    row of a smaller batch counts more.
+    Each row meets the other rows of its own batch beside its made negatives: made ones look wrong in any scene, and
+    alone would teach next to nothing about this one. With one row they are all there are.
 
-    Args:
-        energy_model: ``energy_model(h, a, pad_mask)`` gives [B, 1], low for an action that fits.
-        context_hidden: contexts, [B, S, D].
-        ground_truth_actions: the expert's action of each row, [B, H, Da].
-        layer_actions: what the policy's head predicts from each layer, first to last, each [B, H, Da].
-        energy_mask: [B, S], True at positions to ignore.
-        tau: temperature, above 0.
-        num_negatives: negatives of each row, see ``make_negatives``.
-        min_distance: negatives closer than this to the expert's action (root mean square over the chunk, in the
-            actions' unit) do not count.
-        generator: draws the noise; by default the device's own.
-        group: the ranks that the first-step line compares; all by default.
+    The loss is the mean over the local rows. So the mean of the ranks' gradients weighs *ranks* equally, as
+    ``DistributedDataParallel`` does with the policy's: where rows are uneven, a row of a smaller batch counts more.
 
-    Returns:
-        The loss, the mean energy of the experts' actions and that of the negatives (0 if there are none), all three
-        attached to the graph. Each has at least float32's precision.
+    Arguments and results are those of ``hybrid_energy_infonce_loss``; ``group`` is what the first-step line counts.
 
     Raises:
         ValueError: a setting or a shape is wrong on this rank.
     """
-    ranks = training_ranks(group)
-    check = next_check(energy_model, ranks)
-    problem = ALONE.problem(tau, min_distance, None)
-    if num_negatives < 1:
-        problem = "num_negatives must be at least 1"
-    exchange(ALONE, context_hidden, ground_truth_actions, energy_mask, problem)
-    negatives = make_negatives(ground_truth_actions, layer_actions, num_negatives, generator)
-    if len(context_hidden) == 0:
-        result = idle(energy_model, context_hidden, ground_truth_actions, energy_mask)
-    else:
-        candidates = torch.cat([ground_truth_actions.unsqueeze(1), negatives], dim=1)  # [B, 1 + M, H, Da]
-        energies = average_when_done(energy_matrix(energy_model, context_hidden, candidates, energy_mask))
-        expert_first = torch.zeros(len(energies), dtype=torch.int64, device=energies.device)
-        dropped = None
-        if min_distance > 0:
-            dropped = distance(ground_truth_actions.unsqueeze(1), candidates) < min_distance
-        losses, e_pos, e_neg = infonce(energies, expert_first, tau, dropped)
-        result = losses.mean(), e_pos, e_neg
-    announce_later(energy_model, ranks, check, 1 + num_negatives)
-    return result
+    made = MadeNegatives(ground_truth_actions, layer_actions, num_negatives, negative_weight, generator)
+    return infonce_loss(
+        energy_model,
+        context_hidden,
+        ground_truth_actions,
+        energy_mask,
+        tau,
+        min_distance=min_distance,
+        group=group,
+        all_ranks=False,
+        problem=made.problem(),
+        others=made.beside,
+    )
+
+
+class MadeNegatives(NamedTuple):
+    """The second set of candidates: negatives made for each row."""
+
+    expert: Tensor
+    layer_actions: Sequence[Tensor]
+    number: int
+    weight: float
+    generator: torch.Generator | None
+
+    def problem(self) -> str:
+        """What is wrong with what the negatives are made of, or nothing."""
+        if self.number < 1:
+            return "num_negatives must be at least 1"
+        if not (self.weight > 0 and math.isfinite(self.weight)):
+            return "negative_weight must be a positive finite number"
+        for index in _layer_indices(len(self.layer_actions))[: self.number]:
+            if (shape := self.layer_actions[index].shape) != self.expert.shape:
+                return f"layer_actions[{index}] is {[*shape]}, the expert's are {[*self.expert.shape]}"
+        return ""
+
+    def beside(self, actions: Tensor) -> Candidates:
+        """Weighed against the other rows' actions, where there are any."""
+        made = make_negatives(self.expert, self.layer_actions, self.number, self.generator)
+        return Candidates(made, self.weight if len(actions) > 1 else 1.0)
 
 
 @torch.no_grad()
@@ -86,25 +92,24 @@ def make_negatives(
     actions are to be good; the expert's with Gaussian noise of standard deviation 0.1, 0.2 and 0.4; the expert's steps
     in another order; and more noise, 0.3 + 0.1 k with k negatives before it.
     """
-    negatives = [_layer(layer_actions, index, expert) for index in _layer_indices(len(layer_actions))]
-    negatives += [_noisy(expert, sigma, generator) for sigma in _NOISE]
+    return torch.stack(list(itertools.islice(_negatives(expert, layer_actions, generator), count)), dim=1)
+
+
+def _negatives(expert: Tensor, layer_actions: Sequence[Tensor], generator: torch.Generator | None) -> Iterator[Tensor]:
+    layers = _layer_indices(len(layer_actions))
+    yield from (layer_actions[index].to(expert) for index in layers)
+    yield from (_noisy(expert, sigma, generator) for sigma in _NOISE)
+    made = len(layers) + len(_NOISE)
     if expert.shape[1] > 1:
-        negatives.append(_reordered(expert, generator))
-    while len(negatives) < count:
-        negatives.append(_noisy(expert, 0.3 + 0.1 * len(negatives), generator))
-    return torch.stack(negatives[:count], dim=1)
+        yield _reordered(expert, generator)
+        made += 1
+    for k in itertools.count(made):
+        yield _noisy(expert, 0.3 + 0.1 * k, generator)
 
 
 def _layer_indices(layers: int) -> list[int]:
     wanted = dict.fromkeys((0, layers // 3, layers // 2, layers - 2))
     return [index for index in wanted if 0 <= index < layers - 1]
-
-
-def _layer(layer_actions: Sequence[Tensor], index: int, expert: Tensor) -> Tensor:
-    actions = layer_actions[index]
-    if actions.shape != expert.shape:
-        raise ValueError(f"layer_actions[{index}] is {[*actions.shape]}, the expert's actions are {[*expert.shape]}")
-    return actions.to(expert)
 
 
 def _noisy(expert: Tensor, sigma: float, generator: torch.Generator | None) -> Tensor:

@@ -1,6 +1,5 @@
 """What a user sees while training: one line at the first step, and the figures of the latest call."""
 
-import math
 import warnings
 import weakref
 from functools import partial
@@ -14,15 +13,20 @@ from .scoring import is_folded
 
 
 class Metrics(TypedDict, total=False):
-    """Figures of one call, which compare across batch sizes and numbers of ranks.
+    """Figures of one call, which compare across batch sizes and numbers of ranks; means over this rank's rows.
 
-    ``top1`` is the share of this rank's rows whose own action has the lowest energy of all candidates (chance is
-    1 / ``candidates``). ``loss_over_log_n`` is their mean loss over the loss of guessing, ln ``candidates``.
+    ``top1`` is the share of rows whose own action has the lowest energy of all candidates (chance is
+    1 / ``candidates``). ``loss_over_log_n`` is the loss over that of guessing: ln ``candidates``, where each counts
+    with its weight. ``margin`` is how far the lowest negative lies above the own action, and ``spread`` the standard
+    deviation of a row's energies, both in units of the temperature: a spread well below 1 says that it is too warm to
+    tell candidates apart.
     """
 
     top1: Tensor
     candidates: int
     loss_over_log_n: Tensor
+    margin: Tensor
+    spread: Tensor
 
 
 _latest = Metrics()
@@ -34,11 +38,24 @@ def latest_metrics() -> Metrics:
     return _latest.copy()
 
 
-def record(row_losses: Tensor, hits: Tensor, candidates: int) -> None:
-    """Keep the figures of a call: losses and hits [B]. They stay on the device, so that no step waits for it."""
-    _latest["top1"] = hits.detach().float().mean()
-    _latest["candidates"] = candidates
-    _latest["loss_over_log_n"] = row_losses.detach().mean() / math.log(max(candidates, 2))
+@torch.no_grad()
+def record(losses: Tensor, energies: Tensor, own: Tensor, negatives: Tensor, tau: float, guessing: float) -> None:
+    """Keep the figures of a call; they stay on the device, so that no step waits for it.
+
+    losses [B], energies [B, N], those of the rows' own actions [B, 1], which of them are negatives [B, N], and the loss
+    of guessing.
+    """
+    lowest = energies.masked_fill(~negatives, torch.inf).amin(dim=1, keepdim=True)
+    has_negatives = negatives.any(dim=1, keepdim=True)
+    margins = torch.where(has_negatives, lowest - own, 0)
+    count = 1 + negatives.sum(dim=1, keepdim=True)
+    away = (energies - own).masked_fill(~negatives, 0)  # the own action's is 0
+    variance = away.square().sum(dim=1, keepdim=True) / count - (away.sum(dim=1, keepdim=True) / count).square()
+    _latest["top1"] = (own < lowest).float().mean()  # a tie is no hit
+    _latest["candidates"] = energies.shape[1]
+    _latest["loss_over_log_n"] = losses.mean() / (guessing or 1)
+    _latest["margin"] = margins.sum() / has_negatives.sum().clamp_min(1) / tau
+    _latest["spread"] = variance.clamp_min(0).sqrt().mean() / tau
 
 
 class Check(NamedTuple):

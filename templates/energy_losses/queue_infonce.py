@@ -6,9 +6,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from .global_infonce import rows_against
-from .metrics import announce, next_check
-from .ranks import exchange, training_ranks, unwrapped
+from .infonce import Candidates, infonce_loss
+from .ranks import unwrapped
 
 _queues: "weakref.WeakKeyDictionary[nn.Module, Tensor]" = weakref.WeakKeyDictionary()
 
@@ -35,18 +34,24 @@ def queued_energy_infonce_loss(
     Arguments, results and errors are those of the loss without a queue; ``queue_size`` is a number of actions, 1 or
     more. On one rank, too, the queue gives a small batch more negatives.
     """
-    ranks = training_ranks(group)
-    problem = ranks.problem(tau, min_distance, world_size)
-    if queue_size < 1:
-        problem = "queue_size must be at least 1"
-    check = next_check(energy_model, ranks)
-    rows, actions, checksums = exchange(ranks, h, a_pos, pad_mask, problem, check and check.checksum)
-    candidates = actions
-    model = unwrapped(energy_model)
-    if torch.is_grad_enabled():
-        queue = _queues.get(model, actions[:0]).detach().to(actions)
-        candidates = torch.cat([actions, queue])
-        _queues[model] = torch.cat([queue, actions.detach()])[-queue_size:]
-    result = rows_against(energy_model, h, a_pos, pad_mask, candidates, ranks, rows, tau, min_distance)
-    announce(energy_model, ranks, check, len(candidates), checksums)
-    return result
+
+    def queue(actions: Tensor) -> Candidates:
+        if not torch.is_grad_enabled():
+            return Candidates(actions[:0])
+        model = unwrapped(energy_model)
+        earlier = _queues.get(model, actions[:0]).detach().to(actions)
+        _queues[model] = torch.cat([earlier, actions.detach()])[-queue_size:]
+        return Candidates(earlier)
+
+    return infonce_loss(
+        energy_model,
+        h,
+        a_pos,
+        pad_mask,
+        tau,
+        min_distance=min_distance,
+        group=group,
+        world_size=world_size,
+        problem="queue_size must be at least 1" if queue_size < 1 else "",
+        others=queue,
+    )

@@ -47,14 +47,15 @@ def energies(model: nn.Module, batch: Batch, candidates: Any) -> Tensor:
 
 
 def infonce(
-    table: Tensor, positives: list[int], tau: float, kept: Tensor | None = None
+    table: Tensor, positives: list[int], tau: float, kept: Tensor | None = None, weights: list[float] | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean loss, mean positive energy, mean negative energy, row by row."""
+    """Mean loss, mean positive energy, mean negative energy, row by row; ``weights`` is what each column counts."""
+    each = torch.ones(table.shape[1], dtype=table.dtype) if weights is None else torch.tensor(weights).to(table)
     losses, own, others = [], [], []
     for i, j in enumerate(positives):
         negatives = [k for k in range(table.shape[1]) if k != j and (kept is None or bool(kept[i, k]))]
-        weights = torch.exp(-table[i, [j, *negatives]] / tau)
-        losses.append(-torch.log(weights[0] / weights.sum()))
+        parts = each[[j, *negatives]] * torch.exp(-table[i, [j, *negatives]] / tau)
+        losses.append(-torch.log(parts[0] / parts.sum()))
         own.append(table[i, j])
         others.append(table[i, negatives])
     negative = torch.cat(others)
@@ -63,6 +64,15 @@ def infonce(
 
 def global_loss(model: nn.Module, batch: Batch, tau: float = 0.5) -> tuple[Tensor, Tensor, Tensor]:
     return infonce(energies(model, batch, batch.a), list(range(len(batch.a))), tau)
+
+
+def hybrid_loss(
+    model: nn.Module, batch: Batch, made: Tensor, tau: float = 0.3, weight: float = 0.25
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The rows' actions and made negatives [B, M, H, Da], listed for each row."""
+    listed = [[*batch.a, *own] for own in made]
+    weights = [1.0] * len(batch.a) + [weight] * made.shape[1]
+    return infonce(energies(model, batch, listed), list(range(len(batch.a))), tau, weights=weights)
 
 
 def gradients(model: nn.Module) -> list[Tensor | None]:

@@ -7,7 +7,6 @@ import plain_reference as plain
 import pytest
 import torch
 from energy_losses.adaptive import adaptive_energy_loss
-from energy_losses.layer_infonce import make_negatives
 from energy_losses.ranks import average_gradients
 from energy_zoo import EXACT
 from torch import Tensor
@@ -16,9 +15,9 @@ from torch import Tensor
 def step(rank: int, world: int, rows: list[int], configured: int) -> list[Tensor | None]:
     model = zoo.build()
     batch = plain.share(plain.make_batch(sum(rows)), rows, rank)
-    torch.manual_seed(3)
+    layers = [batch.a + 0.1 * k for k in range(1, 4)]
     loss, *_ = adaptive_energy_loss(
-        model, batch.h, batch.a, [], batch.mask, configured, world, 17, min_local_batch=4, num_negatives=5
+        model, batch.h, batch.a, layers, batch.mask, configured, world, 17, min_local_batch=4, num_negatives=2
     )
     loss.backward()
     average_gradients(model)
@@ -26,28 +25,22 @@ def step(rank: int, world: int, rows: list[int], configured: int) -> list[Tensor
 
 
 @pytest.mark.parametrize(
-    ("rows", "configured", "chosen"),
+    ("rows", "configured", "is_hybrid"),
     [
-        ([3], 3, "in-batch"), ([9], 9, "in-batch"),
-        ([4, 4], 4, "global"), ([4, 1], 4, "global"), ([5, 0], 5, "global"),
-        ([3, 3], 3, "layer"), ([5, 2], 3, "layer"),
+        ([3], 3, False), ([9], 9, False),
+        ([4, 4], 4, False), ([4, 1], 4, False), ([5, 0], 5, False),
+        ([3, 3], 3, True), ([5, 2], 3, True), ([1, 0], 1, True),
     ],
 )  # fmt: skip
-def test_every_row_of_the_table(pool: Any, rows: list[int], configured: int, chosen: str) -> None:
-    model, whole = zoo.build(), plain.make_batch(sum(rows))
-    if chosen == "layer":
-        loss = torch.zeros(())
-        for rank, count in enumerate(rows):
-            batch = plain.share(whole, rows, rank)
-            torch.manual_seed(3)
-            negatives = make_negatives(batch.a, [], 5)
-            listed = [[own, *others] for own, others in zip(batch.a, negatives, strict=True)]
-            loss = loss + plain.infonce(plain.energies(model, batch, listed), [0] * count, 0.3)[0] / len(rows)
-    else:
-        loss = plain.global_loss(model, whole, 0.3)[0]
-    expected = plain.reference_gradients(model, loss)
+def test_every_row_of_the_table(pool: Any, rows: list[int], configured: int, is_hybrid: bool) -> None:
+    model, batch = zoo.build(), plain.make_batch(sum(rows))
+    made = torch.stack([batch.a + 0.1, batch.a + 0.2], dim=1)  # of layers 0 and 1
+    weight = 0.25 if len(batch.a) > 1 else 1.0
+    losses = plain.global_loss(model, batch, 0.3)[0], plain.hybrid_loss(model, batch, made, weight=weight)[0]
+    gradients = [plain.reference_gradients(model, loss) for loss in losses]
     for found in pool.run(len(rows), step, rows, configured):
-        assert plain.distance(found, expected) < EXACT
+        assert plain.distance(found, gradients[is_hybrid]) < EXACT
+        assert plain.distance(found, gradients[not is_hybrid]) > 1e-3
 
 
 def test_the_configured_batch_must_be_positive() -> None:

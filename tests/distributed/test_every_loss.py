@@ -12,6 +12,7 @@ import torch.distributed as dist
 from energy_losses import scoring
 from energy_losses.adaptive import adaptive_energy_loss
 from energy_losses.global_infonce import distributed_energy_inbatch_swap_infonce
+from energy_losses.hybrid_infonce import hybrid_energy_infonce_loss
 from energy_losses.layer_infonce import layer_based_energy_infonce_loss
 from energy_losses.queue_infonce import queued_energy_infonce_loss
 from energy_losses.ranks import average_gradients, broadcast_parameters
@@ -39,9 +40,10 @@ def adaptive(configured: int) -> Loss:
 LOSSES: dict[str, Loss] = {
     "global": lambda m, b: distributed_energy_inbatch_swap_infonce(m, b.h, b.a, b.mask),
     "queue": lambda m, b: queued_energy_infonce_loss(m, b.h, b.a, b.mask, queue_size=5),
+    "hybrid": lambda m, b: hybrid_energy_infonce_loss(m, b.h, b.a, [], b.mask, generator=seeded()),
     "layer": lambda m, b: layer_based_energy_infonce_loss(m, b.h, b.a, [], b.mask, generator=seeded()),
     "adaptive, in-batch": adaptive(8),
-    "adaptive, made": adaptive(3),
+    "adaptive, hybrid": adaptive(3),
 }
 every_loss = pytest.mark.parametrize("name", LOSSES)
 

@@ -8,7 +8,7 @@ import plain_reference as plain
 import pytest
 import torch
 import torch.distributed as dist
-from energy_losses import global_infonce, ranks
+from energy_losses import infonce, ranks
 from energy_losses.global_infonce import distributed_energy_inbatch_swap_infonce as global_loss
 from energy_losses.ranks import average_gradients, broadcast_parameters
 from energy_zoo import EXACT
@@ -246,4 +246,4 @@ def test_the_loss_of_a_half_precision_model_is_float32() -> None:
     loss, *_ = global_loss(model, batch.h, batch.a, batch.mask)
     loss.backward()
     assert loss.dtype == torch.float32
-    assert global_infonce.energy_matrix(model, batch.h, batch.a, batch.mask).dtype == torch.bfloat16
+    assert infonce.energy_matrix(model, batch.h, batch.a, batch.mask).dtype == torch.bfloat16

@@ -158,6 +158,22 @@ def test_latest_metrics() -> None:
     lower = [all(table[i, i] < table[i, j] for j in range(4) if j != i) for i in range(4)]
     assert figures["top1"] == sum(lower) / 4
     assert abs(figures["loss_over_log_n"] - loss.detach() / math.log(4)) < EXACT
+    margins = [min(table[i, j] for j in range(4) if j != i) - table[i, i] for i in range(4)]
+    assert abs(figures["margin"] - sum(margins) / 4 / 0.5) < EXACT
+    assert abs(figures["spread"] - table.std(dim=1, correction=0).mean() / 0.5) < EXACT
+
+
+def test_figures_leave_out_what_is_no_negative() -> None:
+    model, batch = zoo.build(), plain.make_batch(4)
+    actions = batch.a.clone()
+    actions[0] = 5.0 + torch.zeros_like(actions[0])  # far from all others, which are near each other
+    global_loss(model, batch.h, actions, batch.mask, 0.07, min_distance=2.0)
+    table = plain.energies(model, batch, actions)
+    figures = latest_metrics()
+    rows = [table[0], *torch.stack([table.diagonal()[1:], table[1:, 0]], dim=1)]
+    margins = [table[0, 1:].min() - table[0, 0], *(other - own for own, other in rows[1:])]
+    assert abs(figures["margin"] - sum(margins) / 4 / 0.07) < EXACT
+    assert abs(figures["spread"] - sum(row.std(correction=0) for row in rows) / 4 / 0.07) < EXACT
 
 
 def test_one_row_on_one_rank_teaches_nothing_and_says_so_once() -> None:

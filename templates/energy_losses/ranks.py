@@ -256,7 +256,7 @@ def replicate(energy_model: nn.Module, *, group: dist.ProcessGroup | None = None
 
 def _hook(parameter: nn.Parameter, hook: Callable[[Tensor], None]) -> None:
     """Set a hook that stays when the parameter is frozen or thawed; none can be set while it is frozen."""
-    if parameter.is_floating_point():
+    if parameter.is_floating_point() or parameter.is_complex():
         trained = parameter.requires_grad
         parameter.requires_grad_().register_post_accumulate_grad_hook(hook)  # type: ignore[no-untyped-call]
         parameter.requires_grad_(trained)
@@ -367,7 +367,7 @@ _SHARDED = (
 
 def is_sharded(energy_model: nn.Module) -> bool:
     """Whether this rank holds parts of parameters: FSDP of either kind, DTensor, or DeepSpeed's ZeRO-3."""
-    marks = "_is_flat_param", "_fsdp_flattened", "device_mesh", "ds_shape"
+    marks = "_fsdp_flattened", "device_mesh", "ds_shape"
     return any(hasattr(parameter, mark) for parameter in energy_model.parameters() for mark in marks)
 
 

@@ -8,9 +8,9 @@ from functools import cached_property
 
 import libcst as cst
 
-from energy_patch.callers import Callers, called_name, first_parameter
-from energy_patch.config import ConfigNames
-from energy_patch.tree import Binding, Scope, Tree, children, descendants, dotted_name
+from energy_patch.locate.callers import Callers, called_name, first_parameter
+from energy_patch.locate.config_names import ConfigNames
+from energy_patch.syntax.tree import Binding, Scope, Tree, children, descendants, dotted_name
 
 # Calls whose result is the same on every rank if their arguments are.
 AGREEING_CALLS = frozenset(

@@ -11,8 +11,8 @@ from typing import Any
 import click
 
 from energy_patch import __version__
-from energy_patch.strategies import DEFAULT, strategies
-from energy_patch.strategy import Option, Value
+from energy_patch.strategies.base import Option, Value
+from energy_patch.strategies.registry import DEFAULT, strategies
 
 SCRIPTS = click.argument("scripts", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="SCRIPT...")
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
@@ -70,7 +70,7 @@ def apply_command(
     **values: Value | None,
 ) -> None:
     """Patch scripts: the loss, its config fields, and the lines that keep the ranks one model."""
-    from energy_patch.apply import Request, apply
+    from energy_patch.commands.apply import Request, apply
 
     if full and not dry_run:
         raise click.UsageError("--full belongs to --dry-run")
@@ -104,7 +104,7 @@ def _checked(strategy: str, given: dict[str, Value]) -> dict[str, Value]:
 @SCRIPTS
 def revert_command(scripts: tuple[Path, ...], dry_run: bool, as_json: bool) -> None:
     """Take the patch back: the original bytes, or your own later edits without the patch."""
-    from energy_patch.revert import revert
+    from energy_patch.commands.revert import revert
 
     report = revert(scripts, write=not dry_run, cwd=Path.cwd())
     _finish(report, as_json, diff=dry_run)
@@ -116,7 +116,7 @@ def revert_command(scripts: tuple[Path, ...], dry_run: bool, as_json: bool) -> N
 @SCRIPTS
 def status_command(scripts: tuple[Path, ...], as_json: bool) -> None:
     """Say whether scripts are patched, with what, and whether the patch is intact."""
-    from energy_patch.status import status
+    from energy_patch.commands.status import status
 
     report = status(scripts)
     _finish(report, as_json)
@@ -159,7 +159,7 @@ def demo_command(out: Path) -> None:
 
 def _finish(report: Any, as_json: bool, *, diff: bool = False, full: bool = False, after: str = "") -> None:
     """One JSON object or the diff on stdout; everything for a person on stderr."""
-    from energy_patch import report as words
+    from energy_patch.report import render as words
 
     if as_json:
         click.echo(words.as_json(report))
@@ -170,7 +170,7 @@ def _finish(report: Any, as_json: bool, *, diff: bool = False, full: bool = Fals
 
 
 def _print_diff(diff: bytes) -> None:
-    from energy_patch.diff import colour
+    from energy_patch.files.diff import colour
 
     is_coloured = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     click.echo(colour(diff) if is_coloured else diff, nl=False, color=is_coloured)

@@ -8,20 +8,20 @@ from dataclasses import dataclass, field, replace
 from difflib import SequenceMatcher
 from pathlib import Path
 
-from energy_patch.apply import Request, apply
+from energy_patch.commands.apply import Request, apply
 from energy_patch.findings import find_all
 from energy_patch.findings.accumulation import config_fields
 from energy_patch.findings.negatives import doubt, width_of_actions
 from energy_patch.findings.script import Finding, Place, Script
 from energy_patch.findings.separate_models import Sharing, sharing
-from energy_patch.near_misses import near_misses
-from energy_patch.outcome import described
-from energy_patch.record import ScriptEntry, current_entry, inspect_folder, script_home
+from energy_patch.locate.near_misses import near_misses
+from energy_patch.record.schema import ScriptEntry, current_entry, inspect_folder, script_home
 from energy_patch.refusal import Reason, Refusal
-from energy_patch.source import LINE_END, Source, decode_source, read_source
-from energy_patch.strategies import DEFAULT, strategies
-from energy_patch.strategy import Cost, Strategy, Value
-from energy_patch.undo import undo
+from energy_patch.report.outcome import described
+from energy_patch.strategies.base import Cost, Strategy, Value
+from energy_patch.strategies.registry import DEFAULT, strategies
+from energy_patch.syntax.source import LINE_END, Source, decode_source, read_source
+from energy_patch.unpatch.undo import undo
 
 USERS_ORDER = ("layer", "global", "local-batch", "adaptive")
 USUAL_BATCH = 3

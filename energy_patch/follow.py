@@ -11,9 +11,9 @@ from functools import cached_property
 
 import libcst as cst
 
-from energy_patch.callers import argument_for, first_parameter
+from energy_patch.locate.callers import argument_for, first_parameter
 from energy_patch.refusal import Refusal
-from energy_patch.tree import Binding, Scope, Tree, all_parameters, dotted_name, last_name
+from energy_patch.syntax.tree import Binding, Scope, Tree, all_parameters, dotted_name, last_name
 from energy_patch.values import Values
 
 WRAPPERS = frozenset({"DDP", "DistributedDataParallel", "compile", "wrap_ddp"})

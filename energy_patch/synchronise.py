@@ -9,11 +9,11 @@ from functools import cached_property
 
 import libcst as cst
 
-from energy_patch.facts import LinePoint
 from energy_patch.follow import BY_HAND, Follower, Ref
-from energy_patch.layout import STATEMENTS, point_after, point_before, statement_of
+from energy_patch.locate.facts import LinePoint
 from energy_patch.refusal import Reason, Refusal
-from energy_patch.tree import Scope, Tree, descendants, dotted_name, last_name
+from energy_patch.syntax.layout import STATEMENTS, point_after, point_before, statement_of
+from energy_patch.syntax.tree import Scope, Tree, descendants, dotted_name, last_name
 from energy_patch.values import Values
 
 UNSUPPORTED = {

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from energy_patch.agreement import Agreement
-from energy_patch.callers import Callers, Use
-from energy_patch.config import ConfigNames
-from energy_patch.order import Order
-from energy_patch.tree import Tree
+from energy_patch.locate.callers import Callers, Use
+from energy_patch.locate.config_names import ConfigNames
+from energy_patch.locate.dominance import Order
+from energy_patch.syntax.tree import Tree
 
 
 class Values:

@@ -6,10 +6,10 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from energy_patch.edits import Edit
-from energy_patch.plan import Plan, PlannedEdit
-from energy_patch.record import ScriptEntry, make_entry
-from energy_patch.source import Source, decode_source
+from energy_patch.record.schema import ScriptEntry, make_entry
+from energy_patch.rewrite.edits import Edit
+from energy_patch.rewrite.planner import Plan, PlannedEdit
+from energy_patch.syntax.source import Source, decode_source
 
 _MARK = re.compile(r"«(!?)(.*?)¦(.*?)»", re.DOTALL)
 NAMES = ("dist", "energy_tau", "new_infonce", "replicate", "world_size")

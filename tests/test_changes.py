@@ -18,8 +18,8 @@ from typing import Any
 
 import pytest
 
-from energy_patch import changes, templates
-from energy_patch.changes import (
+from energy_patch.files import changes, templates
+from energy_patch.files.changes import (
     ChangeSet,
     FileChange,
     FilePatch,
@@ -29,10 +29,10 @@ from energy_patch.changes import (
     sweep,
     write_changes,
 )
-from energy_patch.record import current_entry, inspect_folder, sha256
+from energy_patch.record.schema import current_entry, inspect_folder, sha256
 from energy_patch.refusal import Refusal
-from energy_patch.source import read_source
-from energy_patch.undo import undo
+from energy_patch.syntax.source import read_source
+from energy_patch.unpatch.undo import undo
 from tests.marked import TRAINING, Marked, read_marked
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from energy_patch.cli import run
-from energy_patch.strategies import strategies
+from energy_patch.strategies.registry import strategies
 from tests.conftest import Command, snapshot, working_directory
 
 SCRIPT = """\
@@ -211,7 +211,7 @@ def test_a_fault_of_our_own_is_one_line(
     def fail(*_: object, **__: object) -> None:
         raise IndexError("gone")
 
-    monkeypatch.setattr("energy_patch.apply.apply", fail)
+    monkeypatch.setattr("energy_patch.commands.apply.apply", fail)
     monkeypatch.setattr(sys, "argv", ["energy-patch", "apply", str(script)])
     with pytest.raises(SystemExit) as exit_:
         run()

@@ -598,8 +598,7 @@ def test_patched(energy_patch: Command, folder: Path) -> None:
     assert lines["resume"] == line_of(text, "energy_model = EnergyModel(")
     assert answer["recommendation"]["command"] is None
     titles = " ".join(item["what"] for item in answer["in_place"])
-    assert "averaged over ranks" in titles
-    assert "rank 0's energy model" in titles
+    assert "kept equal" in titles
 
 
 def test_patched_and_edited(energy_patch: Command, folder: Path) -> None:
@@ -613,8 +612,8 @@ def test_patched_and_edited(energy_patch: Command, folder: Path) -> None:
     lines = {finding["name"]: finding["line"] for finding in answer["findings"]}
     assert lines["unpacking"] == line_of(text, "_, metrics = run_forward_pass")
     placed = {item["what"]: item["line"] for item in answer["in_place"]}
-    average = next(line for what, line in placed.items() if "averaged over ranks" in what)
-    assert abs(average - line_of(text, "average_gradients(energy_model)")) <= 1
+    average = next(line for what, line in placed.items() if "kept equal" in what)
+    assert abs(average - line_of(text, "    replicate(energy_model)")) <= 1
     assert "intact" in answer["notes"][0]
 
 
@@ -631,7 +630,7 @@ def test_drifted(energy_patch: Command, folder: Path) -> None:
     script = folder / "finetune.py"
     script.write_text(SCRIPT, "utf-8")
     assert energy_patch("apply", script).exit_code == 0
-    text = script.read_text("utf-8").replace("average_gradients(energy_model)", "average_gradients(vla)")
+    text = script.read_text("utf-8").replace("replicate(energy_model)", "replicate(vla)")
     script.write_text(text, "utf-8")
     ran = energy_patch("diagnose", "--json", script)
     assert ran.exit_code == 0

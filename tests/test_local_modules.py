@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from energy_patch.local_modules import local_module
+from energy_patch.locate.local_modules import local_module
 
 FILES = (
     "finetune.py",

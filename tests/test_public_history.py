@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from energy_patch.strategies import strategies
+from energy_patch.strategies.registry import strategies
 from tests.conftest import Command, snapshot
 
 CLONE = os.environ.get("ENERGY_PATCH_PUBLIC_CLONE")

@@ -9,7 +9,7 @@ from typing import get_args
 import pytest
 
 from energy_patch.refusal import Reason
-from energy_patch.strategies import strategies
+from energy_patch.strategies.registry import strategies
 from tests.conftest import Command
 
 ROOT = Path(__file__).parents[1]

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from energy_patch import templates
-from energy_patch.record import (
+from energy_patch.files import templates
+from energy_patch.record.schema import (
     FORMAT,
     Record,
     current_entry,
@@ -25,8 +25,8 @@ from energy_patch.record import (
     sha256,
 )
 from energy_patch.refusal import Refusal
-from energy_patch.source import decode_source
-from energy_patch.undo import undo
+from energy_patch.syntax.source import decode_source
+from energy_patch.unpatch.undo import undo
 from tests.marked import TRAINING, read_marked
 
 PATCH = read_marked(TRAINING)

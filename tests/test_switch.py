@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from energy_patch.strategies import strategies
+from energy_patch.strategies.registry import strategies
 from tests.conftest import Command, snapshot
 
 SCRIPT = b"""\

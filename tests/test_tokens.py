@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import energy_patch
-from energy_patch.source import decode_source
-from energy_patch.tokens import lex, partners, same
+from energy_patch.syntax.source import decode_source
+from energy_patch.syntax.tokens import lex, partners, same
 
 LAYOUT = {tokenize.ENCODING, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
 FILES = [*Path(energy_patch.__file__).parent.glob("*.py"), Path(tokenize.__file__), Path(pytest.__file__)]

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from energy_patch.strategies import strategies
+from energy_patch.strategies.registry import strategies
 
 ROOT = Path(__file__).parents[1]
 SAMPLE = ROOT / "energy_patch" / "demo" / "sample"

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from energy_patch.record import Record, current_entry
+from energy_patch.record.schema import Record, current_entry
 from energy_patch.refusal import Refusal
-from energy_patch.tokens import lex
-from energy_patch.undo import undo
+from energy_patch.syntax.tokens import lex
+from energy_patch.unpatch.undo import undo
 from tests.marked import TRAINING, Marked, read_marked
 
 PATCH = read_marked(TRAINING)

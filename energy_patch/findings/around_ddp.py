@@ -14,7 +14,7 @@ from energy_patch.findings.uses import DDP, EXCHANGES, Uses, silent_exchanges
 from energy_patch.follow import Ref
 from energy_patch.refusal import Refusal
 from energy_patch.synchronise import follow_value
-from energy_patch.tree import Binding, Scope, children, dotted_name, last_name
+from energy_patch.syntax.tree import Binding, Scope, children, dotted_name, last_name
 
 NO_GRADIENT = frozenset({"detach", "item", "tolist", "numpy", "argmax", "argmin", "data", "shape", "device", "dtype"})
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import libcst as cst
 
 from energy_patch.findings.script import Finding, Place, Script, is_none, own_nodes, returns_of
-from energy_patch.tree import Scope, all_parameters, children, descendants, dotted_name
+from energy_patch.syntax.tree import Scope, all_parameters, children, descendants, dotted_name
 
 FLAGS: tuple[type[cst.CSTNode], ...] = (
     *(cst.Name, cst.UnaryOperation, cst.Not, cst.BooleanOperation, cst.And, cst.Or, cst.Comparison),

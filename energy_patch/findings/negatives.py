@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 import libcst as cst
 
-from energy_patch.facts import ORIGINAL_LOSS
 from energy_patch.findings.script import Finding, Script
 from energy_patch.findings.uses import EXCHANGES
-from energy_patch.tree import Scope, descendants, last_name
+from energy_patch.locate.facts import ORIGINAL_LOSS
+from energy_patch.syntax.tree import Scope, descendants, last_name
 
 LOCAL_METHODS = frozenset(
     {"to", "float", "double", "half", "bfloat16", "type", "cuda", "cpu", "detach", "clone", "contiguous", "view"}

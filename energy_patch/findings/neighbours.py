@@ -11,8 +11,8 @@ from pathlib import Path
 import libcst as cst
 
 from energy_patch.refusal import Refusal
-from energy_patch.source import decode_source
-from energy_patch.tree import Scope, Tree, dotted_name
+from energy_patch.syntax.source import decode_source
+from energy_patch.syntax.tree import Scope, Tree, dotted_name
 
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 

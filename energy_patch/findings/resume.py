@@ -11,7 +11,7 @@ from energy_patch.findings.accumulation import config_fields
 from energy_patch.findings.script import Finding, Place, Script
 from energy_patch.findings.separate_models import base_of_build, built_values, saves_of_model
 from energy_patch.findings.uses import LOADS, Uses
-from energy_patch.tree import descendants, last_name
+from energy_patch.syntax.tree import descendants, last_name
 
 FIELD = re.compile(r"resume(_\w+)?")
 FROM_FILE = re.compile(r"ckpt|checkpoint|resume|path|pretrain|weights|load|restore", re.IGNORECASE)

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import libcst as cst
 
-from energy_patch.callers import argument_for
 from energy_patch.findings.neighbours import Neighbours
 from energy_patch.follow import Follower, Ref
-from energy_patch.locate import loss_calls
+from energy_patch.locate.callers import argument_for
+from energy_patch.locate.locator import loss_calls
 from energy_patch.refusal import Refusal
-from energy_patch.source import Source
 from energy_patch.synchronise import Trail, follow_model
-from energy_patch.tree import Scope, Tree, all_parameters, children, dotted_name
+from energy_patch.syntax.source import Source
+from energy_patch.syntax.tree import Scope, Tree, all_parameters, children, dotted_name
 from energy_patch.values import Values
 
 # Names and environment variables by which a script shows that it runs as several processes.

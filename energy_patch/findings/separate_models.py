@@ -13,7 +13,7 @@ from energy_patch.findings.script import Finding, Place, Script
 from energy_patch.findings.uses import DDP, EXCHANGES, STAYS, Uses, silent_exchanges
 from energy_patch.follow import Ref
 from energy_patch.synchronise import Trail
-from energy_patch.tree import Scope, descendants, dotted_name, last_name
+from energy_patch.syntax.tree import Scope, descendants, dotted_name, last_name
 
 State = Literal["separate", "shared", "unknown"]
 

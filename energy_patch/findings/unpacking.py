@@ -10,8 +10,8 @@ import libcst as cst
 from energy_patch.findings.neighbours import Module, Target
 from energy_patch.findings.script import Finding, Place, Script
 from energy_patch.findings.separate_models import base_of_build, built_values
-from energy_patch.near_misses import SIBLING
-from energy_patch.tree import Scope
+from energy_patch.locate.near_misses import SIBLING
+from energy_patch.syntax.tree import Scope
 
 EXPLICIT_LOSS = "energy_infonce_loss"
 TENSOR_METHODS = frozenset({"view", "squeeze", "unsqueeze", "reshape", "mean", "sum", "float", "detach", "flatten"})

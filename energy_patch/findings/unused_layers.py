@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import libcst as cst
 
 from energy_patch.findings.script import Finding, Place, Script
-from energy_patch.tree import Binding, Scope, descendants
+from energy_patch.syntax.tree import Binding, Scope, descendants
 
 NAME = re.compile(r"layer|action", re.IGNORECASE)
 

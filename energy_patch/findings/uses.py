@@ -15,9 +15,9 @@ import libcst as cst
 
 from energy_patch.findings.script import Script, is_none
 from energy_patch.follow import Ref
-from energy_patch.near_misses import SIBLING
+from energy_patch.locate.near_misses import SIBLING
 from energy_patch.synchronise import UNSUPPORTED, Trail
-from energy_patch.tree import Comprehension, Scope, dotted_name, last_name
+from energy_patch.syntax.tree import Comprehension, Scope, dotted_name, last_name
 
 DDP = frozenset({"DDP", "DistributedDataParallel"})
 # Names of whatever makes ranks agree. `torch.cuda.synchronize` and `broadcast_to` do not.

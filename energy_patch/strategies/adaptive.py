@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from energy_patch.strategies import global_infonce, hybrid
-from energy_patch.strategy import LAYER_ACTIONS, MIN_DISTANCE, NUM_NEGATIVES, TAU, Cost, Option, Strategy, Value
+from energy_patch.strategies.base import LAYER_ACTIONS, MIN_DISTANCE, NUM_NEGATIVES, TAU, Cost, Option, Strategy, Value
 
 MIN_LOCAL_BATCH = Option(
     "--min-local-batch",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from energy_patch.strategy import MIN_DISTANCE, TAU, Cost, Strategy, Value
+from energy_patch.strategies.base import MIN_DISTANCE, TAU, Cost, Strategy, Value
 
 
 def cost(world_size: int, batch: int, action_bytes: int, options: dict[str, Value]) -> Cost:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from energy_patch.strategies import hybrid
-from energy_patch.strategy import LAYER_ACTIONS, MIN_DISTANCE, NUM_NEGATIVES, TAU, Cost, Strategy, Value
+from energy_patch.strategies.base import LAYER_ACTIONS, MIN_DISTANCE, NUM_NEGATIVES, TAU, Cost, Strategy, Value
 
 
 def cost(world_size: int, batch: int, action_bytes: int, options: dict[str, Value]) -> Cost:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from energy_patch.strategy import Cost, Option, Strategy, Value
+from energy_patch.strategies.base import Cost, Option, Strategy, Value
 
 BATCH_SIZE = Option(
     "--batch-size",

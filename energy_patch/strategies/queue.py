@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from energy_patch.strategies import global_infonce
-from energy_patch.strategy import MIN_DISTANCE, TAU, Cost, Option, Strategy, Value
+from energy_patch.strategies.base import MIN_DISTANCE, TAU, Cost, Option, Strategy, Value
 
 QUEUE_SIZE = Option(
     "--queue-size",

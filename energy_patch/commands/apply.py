@@ -1,0 +1,154 @@
+"""apply: read every script, plan all of them, and only then write, all or none."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from energy_patch.commands.batch import settle
+from energy_patch.files.changes import ChangeSet, FileChange, FilePatch, apply_changes
+from energy_patch.files.home import Home, home_of, refuse_reached
+from energy_patch.record.schema import ScriptEntry, make_entry
+from energy_patch.refusal import Refusal
+from energy_patch.report.outcome import (
+    ModuleOutcome,
+    Outcome,
+    OutcomeName,
+    Report,
+    described,
+    listed_edits,
+    reported,
+    script_diff,
+)
+from energy_patch.rewrite.planner import Plan, make_plan, prove
+from energy_patch.strategies.base import Value
+from energy_patch.strategies.registry import DEFAULT, strategies
+from energy_patch.unpatch.undo import undo
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asked for; `given` holds the strategy's options that were on the command line, by name."""
+
+    strategy: str | None = None
+    given: dict[str, Value] = field(default_factory=dict)
+    synchronise: bool = True
+
+    @property
+    def is_bare(self) -> bool:
+        """No option at all: on a patched script, whatever it was patched with is what is wanted."""
+        return self == Request()
+
+    @property
+    def recorded(self) -> dict[str, Value]:
+        """The options as the record keeps them."""
+        options = dict(self.given)
+        if not self.synchronise:
+            options["no_sync"] = 1
+        return options
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """One script on its way: its files, the script first, and how that came about."""
+
+    path: Path
+    files: tuple[FilePatch, ...]
+    is_settled: bool
+    notes: tuple[str, ...] = ()
+
+    @property
+    def entry(self) -> ScriptEntry:
+        return self.files[0].entry
+
+
+def apply(paths: Sequence[Path], request: Request, *, write: bool, cwd: Path) -> Report:
+    """Patch scripts, all or none; with `write=False` only say what would change."""
+    together = frozenset(path.resolve() for path in paths)
+    done = settle(paths, lambda path: _prepare(path, request, together), _decide, write=write)
+    name: OutcomeName = "patched" if write else "would-change"
+    return reported(paths, done, lambda item, changes: _outcome(item, name, changes, cwd), cwd)
+
+
+def _decide(folder: Path, scripts: Sequence[_Prepared]) -> ChangeSet:
+    found = apply_changes(folder, [file for item in scripts for file in item.files])
+    is_settled = all(item.is_settled for item in scripts)
+    # A record that would only name this version of the tool is no reason to write.
+    only_record = all(change.path.suffix == ".json" for change in found.changes)
+    return ChangeSet((), found.notes) if is_settled and only_record else found
+
+
+def _outcome(item: _Prepared, done: OutcomeName, changes: Sequence[FileChange], cwd: Path) -> Outcome:
+    if item.is_settled:
+        name: OutcomeName = done if changes else "already-applied"
+        return Outcome(item.path, name, message=described(item.entry), notes=item.notes)
+    return Outcome(
+        item.path,
+        done,
+        message=described(item.entry),
+        edits=listed_edits(item.entry),
+        notes=item.notes,
+        diff=script_diff(item.path, changes, cwd),
+        modules=tuple(
+            ModuleOutcome(file.name, listed_edits(file.entry), script_diff(file.source.path, changes, cwd))
+            for file in item.files[1:]
+        ),
+    )
+
+
+def _prepare(path: Path, request: Request, together: frozenset[Path]) -> _Prepared:
+    refuse_reached(path)
+    home = home_of(path)
+    files = home.files(path)
+    entry = files[0].entry
+    if entry is None:
+        return _fresh(path, home, request, together)
+    notes = [note for file in files if file.entry is not None for note in undo(file.source, file.entry).notes]
+    is_same = (request.strategy or DEFAULT, request.recorded) == (entry.strategy, dict(entry.options))
+    patches = [FilePatch(file.name, file.source, file.source.raw, file.entry) for file in files if file.entry]
+    if (request.is_bare or is_same) and len(patches) == len(files):
+        return _Prepared(path, tuple(patches), True, tuple(notes))
+    return _fresh(path, home, request, together, (f"switched from strategy {entry.strategy}", *notes))
+
+
+def _fresh(
+    path: Path, home: Home, request: Request, together: frozenset[Path], notes: tuple[str, ...] = ()
+) -> _Prepared:
+    from energy_patch.locate.locator import locate  # LibCST is loaded only where a script is parsed
+
+    strategy = strategies()[request.strategy or DEFAULT]
+    first, *others = locate(home.original(path), home.original)
+    plans = [
+        make_plan(facts, strategy, request.given, request.recorded, synchronise=request.synchronise)
+        for facts in (first, *others)
+    ]
+    files = [_file_patch(home, plan, together) for plan in plans]
+    reaches = tuple(file.name for file in files[1:])
+    modules = {module for file in files for module in file.entry.modules}
+    entry = replace(files[0].entry, reaches=reaches, modules=tuple(sorted(modules)))
+    before = home.record.scripts.get(files[0].name)
+    if before is not None and not {*before.reaches} <= {*reaches} and home.file(path).entry is not None:
+        message = "the call of the loss has moved to another file since apply; revert first, then apply again"
+        raise Refusal("conflict", message)
+    told = dict.fromkeys([*notes, *plans[0].notes])
+    for file, plan in zip(files[1:], plans[1:], strict=True):
+        told |= dict.fromkeys(f"{file.name}: {note}" for note in plan.notes)
+    return _Prepared(path, (replace(files[0], entry=entry), *files[1:]), False, tuple(told))
+
+
+def _file_patch(home: Home, plan: Plan, together: frozenset[Path]) -> FilePatch:
+    """A file's patch; a module that is patched for another script, too, stays as it is if the patch is the same."""
+    patched = prove(plan)
+    entry = make_entry(plan, patched)
+    now = home.file(plan.source.path)
+    others = [name for name in home.reaching(now.name) if home.folder / name not in together]
+    if now.entry is None or not others:
+        return FilePatch(now.name, now.source, patched, entry)
+    if (now.entry.strategy, now.entry.options) != (entry.strategy, entry.options):
+        message = (
+            f"{now.name} is patched for {', '.join(others)} too, with {described(now.entry)}; name these scripts in "
+            "the same command, or take the same strategy and options"
+        )
+        raise Refusal("conflict", message)
+    return FilePatch(now.name, now.source, now.source.raw, now.entry)

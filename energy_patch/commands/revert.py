@@ -1,0 +1,73 @@
+"""revert: take the patch out of scripts, keep every other edit, and clear away what nothing uses any more."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from energy_patch.commands.batch import settle
+from energy_patch.files.changes import ChangeSet, FileChange, reached_by_others, revert_changes
+from energy_patch.files.home import PatchedFile, home_of, refuse_reached, without_patch
+from energy_patch.record.schema import check_record_is_there, inspect_folder
+from energy_patch.report.outcome import ModuleOutcome, Outcome, OutcomeName, Report, reported, script_diff
+from energy_patch.unpatch.undo import undo
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """One script with the modules it was patched with: what each holds now, and what to give back."""
+
+    path: Path
+    files: tuple[PatchedFile, ...]
+    originals: tuple[bytes, ...]
+    notes: tuple[str, ...] = ()
+
+
+def revert(paths: Sequence[Path], *, write: bool, cwd: Path) -> Report:
+    """Revert scripts, all or none; with `write=False` only say what would change."""
+    done = settle(paths, _prepare, _decide, write=write)
+    name: OutcomeName = "reverted" if write else "would-change"
+    return reported(paths, done, lambda item, changes: _outcome(item, name, changes, cwd), cwd)
+
+
+def _decide(folder: Path, scripts: Sequence[_Prepared]) -> ChangeSet:
+    names = [item.files[0].name for item in scripts]
+    kept = reached_by_others(inspect_folder(folder).record, names)
+    originals = {
+        file.name: (file.source, original)
+        for item in scripts
+        for file, original in zip(item.files, item.originals, strict=True)
+    }
+    found = revert_changes(folder, names, originals)
+    notes = [f"{name} stays patched: another script is patched with it" for name in originals if name in kept]
+    return ChangeSet(found.changes, (*found.notes, *notes))
+
+
+def _outcome(item: _Prepared, name: OutcomeName, changes: Sequence[FileChange], cwd: Path) -> Outcome:
+    script, *modules = item.files
+    if script.entry is None:
+        return Outcome(item.path, "not-applied")
+    changed = {change.path for change in changes}
+    return Outcome(
+        item.path,
+        name,
+        notes=item.notes,
+        diff=script_diff(item.path, changes, cwd),
+        modules=tuple(
+            ModuleOutcome(file.name, (), script_diff(file.source.path, changes, cwd))
+            for file in modules
+            if file.source.path.resolve() in changed
+        ),
+    )
+
+
+def _prepare(path: Path) -> _Prepared:
+    refuse_reached(path)
+    files = home_of(path).files(path)
+    if files[0].entry is None:
+        check_record_is_there(files[0].source)
+    undone = [undo(file.source, file.entry) for file in files if file.entry is not None]
+    kept = () if all(item.exact for item in undone) else ("your edits since apply were kept",)
+    notes = (note for item in undone for note in item.notes)
+    return _Prepared(path, files, tuple(without_patch(file).raw for file in files), (*kept, *notes))

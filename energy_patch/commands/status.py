@@ -1,0 +1,63 @@
+"""status: what each script is, without changing or parsing it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from energy_patch.files.home import PatchedFile, home_of, patched_with
+from energy_patch.record.schema import check_record_is_there
+from energy_patch.refusal import Refusal
+from energy_patch.report.outcome import ModuleOutcome, Outcome, Report, described, listed_edits
+from energy_patch.unpatch.undo import Undone, undo
+
+
+def status(paths: Sequence[Path]) -> Report:
+    """Each script: already-applied (as recorded or edited elsewhere), not-applied, or drifted."""
+    return Report(tuple(_status(path) for path in dict.fromkeys(paths)))
+
+
+def _status(path: Path) -> Outcome:
+    try:
+        if (script := patched_with(path)) is not None:
+            return Outcome(path, "already-applied", message=f"together with {script}, which imports it")
+        home = home_of(path)
+        first, *modules = home.files(path)
+    except Refusal as refusal:
+        return Outcome(path, "refused", refusal.reason, refusal.message, refusal.line)
+    if first.entry is None:
+        try:
+            check_record_is_there(first.source)
+        except Refusal as refusal:
+            return Outcome(path, "drifted", refusal.reason, refusal.message, refusal.line)
+        return Outcome(path, "not-applied")
+    edited = tuple(
+        f"{name} was edited since it was copied" for name, module in home.state.modules.items() if module.edited
+    )
+    try:
+        undone = [_undone(first), *(_undone(module, of_module=True) for module in modules)]
+    except Refusal as refusal:
+        return Outcome(path, "drifted", refusal.reason, refusal.message, refusal.line, notes=edited)
+    is_exact = all(item.exact for item in undone)
+    since = () if is_exact else ("the script was edited since apply; the patch in it is intact",)
+    return Outcome(
+        path,
+        "already-applied",
+        message=described(first.entry),
+        edits=listed_edits(first.entry),
+        notes=(*since, *(note for item in undone for note in item.notes), *edited),
+        modules=tuple(ModuleOutcome(file.name, listed_edits(file.entry)) for file in modules if file.entry),
+    )
+
+
+def _undone(file: PatchedFile, *, of_module: bool = False) -> Undone:
+    """What taking a file's patch out would give. Raises `Refusal` where it is not intact."""
+    if file.entry is None:
+        raise Refusal("drifted", f"{file.name}, which the script imports, is not patched any more; run apply again")
+    try:
+        return undo(file.source, file.entry)
+    except Refusal as refusal:
+        if not of_module:
+            raise
+        where = f"{file.name}, line {refusal.line}" if refusal.line else file.name
+        raise Refusal(refusal.reason, f"{where}: {refusal.message}") from None

@@ -1,0 +1,1 @@
+"""What lies on the disk, and changing it, all or none."""

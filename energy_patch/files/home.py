@@ -1,0 +1,100 @@
+"""The folder of a script: its record, and the files that are patched together as they are now."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from energy_patch.record.schema import FolderState, Record, ScriptEntry, current_entry, inspect_folder, script_home
+from energy_patch.refusal import Refusal
+from energy_patch.syntax.source import Source, decode_source, read_source
+from energy_patch.unpatch.undo import undo
+
+LEVELS = 8  # how far above a module the script that it is patched with is looked for
+
+
+@dataclass(frozen=True)
+class PatchedFile:
+    """A file as it is now, under the name by which it is recorded; `entry` is None where it is not patched."""
+
+    name: str
+    source: Source
+    entry: ScriptEntry | None
+
+
+@dataclass(frozen=True)
+class Home:
+    """The folder that holds scripts and their `energy_losses/`, with what was read there."""
+
+    folder: Path
+    state: FolderState
+
+    @property
+    def record(self) -> Record:
+        return self.state.record or Record()
+
+    def name(self, path: Path) -> str:
+        """The name by which a file in or below this folder is recorded."""
+        return path.resolve().relative_to(self.folder).as_posix()
+
+    def file(self, path: Path) -> PatchedFile:
+        """One file with its entry. Raises `Refusal` where it cannot be read."""
+        source, name = read_source(path), self.name(path)
+        return PatchedFile(name, source, current_entry(self.state.record, name, source.raw))
+
+    def files(self, script: Path) -> tuple[PatchedFile, ...]:
+        """A script, and the modules that were patched with it."""
+        first = self.file(script)
+        reaches = first.entry.reaches if first.entry is not None else ()
+        return (first, *(self.file(self.folder / name) for name in reaches))
+
+    def original(self, path: Path) -> Source:
+        """A file without its patch. Raises `Refusal` where that cannot be taken out."""
+        return without_patch(self.file(path))
+
+    def reaching(self, name: str) -> tuple[str, ...]:
+        """The scripts that a module is patched with."""
+        return tuple(script for script, entry in self.record.scripts.items() if name in entry.reaches)
+
+
+def without_patch(file: PatchedFile) -> Source:
+    """A file's source as it would be after `revert`."""
+    if file.entry is None:
+        return file.source
+    return decode_source(file.source.path, file.source.encode(undo(file.source, file.entry).text))
+
+
+def home_of(path: Path) -> Home:
+    """The folder of a script.
+
+    Raises:
+        Refusal: the folder's record cannot be used, or `energy_losses/` there is somebody else's.
+    """
+    folder, _ = script_home(path)
+    return Home(folder, inspect_folder(folder))
+
+
+def patched_with(path: Path) -> str | None:
+    """The script that a module is patched together with, relative to the working directory."""
+    folder = path.resolve().parent
+    for parent in [folder, *folder.parents][:LEVELS]:
+        try:
+            home = Home(parent, inspect_folder(parent))
+        except Refusal:
+            continue
+        scripts = home.reaching(home.name(path))
+        if scripts:
+            return os.path.relpath(parent / scripts[0])
+    return None
+
+
+def refuse_reached(path: Path) -> None:
+    """Refuse a module that is patched through a script: the two change together.
+
+    Raises:
+        Refusal: `conflict`.
+    """
+    if (script := patched_with(path)) is not None:
+        message = f"is patched together with {script}, which imports it; name that script instead"
+        raise Refusal("conflict", message)

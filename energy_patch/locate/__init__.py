@@ -1,0 +1,1 @@
+"""Facts about a script; nothing here edits."""

@@ -1,0 +1,228 @@
+"""What `locate` found in a script: frozen facts with offsets into the original text, and no edits."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from energy_patch.refusal import Refusal
+from energy_patch.syntax.source import Source
+
+ORIGINAL_LOSS = "energy_inbatch_swap_infonce"
+ORIGINAL_PARAMETERS = ("energy_model", "h", "a_pos", "pad_mask", "tau", "reduce_steps")
+ORIGINAL_TAU = 0.5
+
+
+@dataclass(frozen=True)
+class Span:
+    """Offsets into the script's text, end exclusive."""
+
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class LinePoint:
+    """A place for whole new lines: offset of a line start (or the text's end), and the indentation to use."""
+
+    offset: int
+    indent: str
+    line: int
+
+
+@dataclass(frozen=True)
+class Item:
+    """One argument or parameter: its span without the comma, and the offset just after its comma, if it has one."""
+
+    span: Span
+    comma_end: int | None
+    name: str | None
+    star: str = ""
+
+
+@dataclass(frozen=True)
+class Argument(Item):
+    """An argument of a call; `name` is its keyword, `value` its expression as written."""
+
+    value: str = ""
+    is_literal: bool = False
+
+
+@dataclass(frozen=True)
+class Parameter(Item):
+    """A parameter of a function; `equal` is how its default is attached, e.g. ` = `."""
+
+    annotated: bool = False
+    default: str | None = None
+    equal: str = "="
+
+
+@dataclass(frozen=True)
+class Bracketed:
+    """What stands between two parentheses, which are at `open` and `close`."""
+
+    open: int
+    close: int
+    items: tuple[Item, ...]
+
+
+@dataclass(frozen=True)
+class Call:
+    """A call that resolves to the original loss.
+
+    `config` is the expression of a config instance in scope; `before` is where a line may stand before the statement
+    (None where it cannot), `body` the start of the function around it, and `block` the chain of statement blocks around
+    it; `enclosing` is None outside functions.
+    `occupied` are the names in use in the function around it, `local_names` those bound between it and the top level,
+    `in_scope` those that have a value when it runs. `model_bound` are the offsets at which the name that the first
+    argument starts with is bound. `rank_lines` are conditions around the call that name the rank.
+    """
+
+    line: int
+    function: Span
+    arguments: Bracketed
+    config: str | None
+    before: LinePoint | None
+    body: LinePoint | None
+    block: tuple[int, ...]
+    enclosing: Function | None
+    occupied: frozenset[str]
+    local_names: frozenset[str]
+    in_scope: frozenset[str]
+    is_conditional: bool = False
+    model_bound: tuple[int, ...] = ()
+    rank_lines: tuple[int, ...] = ()
+
+    def bound(self) -> dict[str, Argument]:
+        """The arguments by the original's parameter names.
+
+        Raises:
+            Refusal: `unsupported`, where they do not bind.
+        """
+        bound: dict[str, Argument] = {}
+        position = 0
+        for argument in self.arguments.items:
+            assert isinstance(argument, Argument)
+            if argument.star:
+                message = (
+                    f"the call passes {argument.star}{argument.value}, so its arguments cannot be told apart; "
+                    "write them out one by one"
+                )
+                raise Refusal("unsupported", message, line=self.line)
+            name = argument.name
+            if name is None:
+                if position >= len(ORIGINAL_PARAMETERS):
+                    message = f"the call passes more than the {len(ORIGINAL_PARAMETERS)} arguments of {ORIGINAL_LOSS}"
+                    raise Refusal("unsupported", f"{message}; pass {', '.join(ORIGINAL_PARAMETERS)}", line=self.line)
+                name = ORIGINAL_PARAMETERS[position]
+                position += 1
+            if name in bound or name not in ORIGINAL_PARAMETERS:
+                seen = "passes twice" if name in bound else "does not have"
+                message = f"the call names {name}=, which {ORIGINAL_LOSS} {seen}"
+                raise Refusal("unsupported", f"{message}; pass {', '.join(ORIGINAL_PARAMETERS)}", line=self.line)
+            bound[name] = argument
+        missing = [name for name in ORIGINAL_PARAMETERS[:3] if name not in bound]
+        if missing:
+            message = f"the call does not pass {', '.join(missing)}; {ORIGINAL_LOSS} needs them"
+            raise Refusal("unsupported", message, line=self.line)
+        return bound
+
+
+@dataclass(frozen=True)
+class Caller:
+    """A call of the function that holds the loss; `within` is the function that it stands in, perhaps itself."""
+
+    line: int
+    within: str
+    arguments: Bracketed
+    config: str | None
+    is_recursive: bool = False
+
+
+@dataclass(frozen=True)
+class Function:
+    """The function that holds a call of the loss, its signature, and who calls it in this file."""
+
+    name: str
+    line: int
+    parameters: Bracketed
+    callers: tuple[Caller, ...]
+    reference_lines: tuple[int, ...]
+    bound: frozenset[str]
+
+    def parameter(self, name: str) -> Parameter | None:
+        for item in self.parameters.items:
+            if item.name == name and isinstance(item, Parameter):
+                return item
+        return None
+
+
+@dataclass(frozen=True)
+class ConfigField:
+    """One field of the config class: `statement` spans `name: type = default`, `value` its default.
+
+    The default of `field(default=0.3)` is 0.3.
+    """
+
+    name: str
+    annotation: str
+    default: str | None
+    statement: Span
+    value: Span | None
+    line: int
+
+    @property
+    def number(self) -> str | None:
+        """The default if it is written as a number."""
+        text = self.default or ""
+        return text if re.fullmatch(r"[0-9][0-9_]*(?:\.[0-9_]*)?(?:[eE][+-]?[0-9]+)?|\.[0-9]+", text) else None
+
+
+@dataclass(frozen=True)
+class Config:
+    """The config dataclass; new fields go to `after_fields`, their comments to `comment_column`."""
+
+    name: str
+    line: int
+    fields: tuple[ConfigField, ...]
+    after_fields: LinePoint
+    comment_column: int | None
+
+    def field(self, name: str) -> ConfigField | None:
+        return next((item for item in self.fields if item.name == name), None)
+
+
+@dataclass(frozen=True)
+class LoneExit:
+    """A place where one rank may leave an iteration by itself, and how it does so, in words."""
+
+    line: int
+    what: str
+
+
+@dataclass(frozen=True)
+class Facts:
+    """All that is known of one script before anything is decided.
+
+    `distributed` is how the script's top level names `torch.distributed`; `imports` is where imports may be added,
+    `package` how `energy_losses` is written there; `identifiers` are all names in use anywhere; `warnings` are
+    places where one rank may leave an iteration by itself. `is_reached` marks a module that the script to be patched
+    imports: other programs, which have no `energy_losses/` beside them, may import it too.
+    """
+
+    source: Source
+    calls: tuple[Call, ...]
+    config: Config | None
+    imports: LinePoint
+    package: str
+    distributed: str | None
+    identifiers: frozenset[str]
+    warnings: tuple[LoneExit, ...] = ()
+    is_reached: bool = False
+
+
+def listed(names: Iterable[object]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    words = [str(name) for name in names]
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)

@@ -1,0 +1,158 @@
+"""The local modules that a script reaches by its imports: read and parsed by Python's own parser, never imported."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+from energy_patch.locate.local_modules import local_module
+from energy_patch.refusal import Refusal
+from energy_patch.syntax.source import Source, parse
+
+Read = Callable[[Path], Source]
+Statement = ast.Import | ast.ImportFrom
+
+
+@dataclass(frozen=True)
+class Reached:
+    """A local module, and whether the script leads to it by relative imports only."""
+
+    source: Source
+    relative: bool
+
+
+@dataclass(frozen=True)
+class _Module:
+    """A parsed module, seen as what importing it runs and what its definitions use."""
+
+    source: Source
+    tree: ast.Module
+    relative: bool
+
+    @cached_property
+    def definitions(self) -> dict[str, frozenset[str]]:
+        """Top-level functions and classes with the names that stand in them."""
+        return {node.name: _names(node) for node in self.tree.body if isinstance(node, _DEFINITIONS)}
+
+    @cached_property
+    def runs(self) -> frozenset[str]:
+        """The names in what runs when the module is imported."""
+        return frozenset().union(*(_names(node) for node in self.tree.body if not isinstance(node, _DEFINITIONS)))
+
+
+_DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+
+
+class Following(NamedTuple):
+    """What a script's imports lead to; `used` are the names that it uses, by itself and through these modules."""
+
+    modules: tuple[Reached, ...]
+    used: frozenset[str]
+
+
+def follow_imports(script: Source, read: Read) -> Following:
+    """The modules below a script's folder that it imports, directly or through others, in the order of its imports.
+
+    A module that cannot be read or parsed is left out: it is not what the user named.
+    """
+    entry, *modules = _modules(script, read)
+    used = entry.runs.union(*entry.definitions.values(), *(module.runs for module in modules))
+    size = 0
+    while len(used) > size:
+        size = len(used)
+        used = used.union(*(names for module in modules for name, names in module.definitions.items() if name in used))
+    return Following(tuple(Reached(module.source, module.relative) for module in modules), used)
+
+
+def binds(path: Path, name: str, script: Path, seen: frozenset[Path] = frozenset()) -> bool:
+    """Whether a module's top level gives a name to whoever imports all of it; star imports are followed."""
+    tree = _parsed(path)
+    if tree is None or path in seen:
+        return False
+    for node in _top_level(tree.body):
+        match node:
+            case ast.FunctionDef() | ast.ClassDef() if node.name == name:
+                return True
+            case ast.Import() | ast.ImportFrom():
+                if any((alias.asname or alias.name) == name for alias in node.names):
+                    return True
+                if any(alias.name == "*" for alias in node.names):
+                    inner = local_module(script, _module_name(node), _level(node), importer=path)
+                    if inner is not None and binds(inner, name, script, seen | {path}):
+                        return True
+    return False
+
+
+def _modules(script: Source, read: Read) -> list[_Module]:
+    entry = _Module(script, parse(script), True)
+    found = {script.path.resolve(): entry}
+    waiting = [entry]
+    while waiting:
+        module = waiting.pop(0)
+        for path, level in _imported(module.tree, script.path, module.source.path):
+            if path in found:
+                continue
+            try:
+                source = read(path)
+                tree = parse(source)
+            except (Refusal, SyntaxError, ValueError, RecursionError):
+                continue
+            found[path] = _Module(source, tree, module.relative and level > 0)
+            waiting.append(found[path])
+    return [*found.values()]
+
+
+def _imported(tree: ast.Module, script: Path, importer: Path) -> Iterator[tuple[Path, int]]:
+    """The local files that the imports anywhere in a module read, and the dots that each was written with."""
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Import | ast.ImportFrom):
+            continue
+        level, base = _level(node), _module_name(node)
+        if isinstance(node, ast.ImportFrom):
+            names = [base, *(f"{base}.{alias.name}".lstrip(".") for alias in node.names if alias.name != "*")]
+        else:
+            names = [alias.name for alias in node.names]
+        for name in names:
+            path = local_module(script, name, level, importer=importer)
+            if path is not None:
+                yield path, level
+
+
+def _level(node: Statement) -> int:
+    return node.level if isinstance(node, ast.ImportFrom) else 0
+
+
+def _module_name(node: Statement) -> str:
+    return (node.module or "") if isinstance(node, ast.ImportFrom) else ""
+
+
+def _names(node: ast.AST) -> frozenset[str]:
+    names: set[str] = set()
+    for part in ast.walk(node):
+        if isinstance(part, ast.Name):
+            names.add(part.id)
+        elif isinstance(part, ast.Attribute):
+            names.add(part.attr)
+        elif isinstance(part, ast.alias):
+            names.add(part.name.rpartition(".")[2])
+    return frozenset(names)
+
+
+def _top_level(body: list[ast.stmt]) -> Iterator[ast.stmt]:
+    """Statements that run at import, those under `if` and `try` too."""
+    for node in body:
+        yield node
+        for name in ("body", "orelse", "finalbody"):
+            if isinstance(node, ast.If | ast.Try):
+                yield from _top_level(getattr(node, name, []))
+
+
+def _parsed(path: Path) -> ast.Module | None:
+    try:
+        return ast.parse(path.read_bytes())
+    except (OSError, SyntaxError, ValueError, RecursionError):
+        return None

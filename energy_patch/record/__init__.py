@@ -1,0 +1,1 @@
+"""What was done, as data that travels with the user's commits."""

@@ -1,0 +1,1 @@
+"""Facts and a strategy make edits; nothing here reads a tree or a file."""

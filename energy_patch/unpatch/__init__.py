@@ -1,0 +1,1 @@
+"""Finding a patch again and taking it out."""

@@ -28,14 +28,13 @@ from energy_losses.hybrid_infonce import hybrid_energy_infonce_loss
 @dataclass
 class Config:
     batch_size: int = 3
-    energy_tau: float = 0.07  # Temperature of the energy model's InfoNCE loss
     energy_num_negatives: int = 8  # Explicit negatives for each sample of the energy loss
 
 
 def run(m, h, a, mask, guesses, cfg: Config):
     world_size = dist.get_world_size() if dist.is_initialized() else 1
-    first = hybrid_energy_infonce_loss(m, h, a, layer_actions=guesses, energy_mask=None, tau=cfg.energy_tau, num_negatives=cfg.energy_num_negatives, world_size=world_size)
-    second = hybrid_energy_infonce_loss(m, h, ground_truth_actions=a, energy_mask=mask, layer_actions=guesses, tau=cfg.energy_tau, num_negatives=cfg.energy_num_negatives, world_size=world_size)
+    first = hybrid_energy_infonce_loss(m, h, a, layer_actions=guesses, energy_mask=None, tau=0.5, num_negatives=cfg.energy_num_negatives, world_size=world_size)
+    second = hybrid_energy_infonce_loss(m, h, ground_truth_actions=a, energy_mask=mask, layer_actions=guesses, tau=0.5, num_negatives=cfg.energy_num_negatives, world_size=world_size)
     third = hybrid_energy_infonce_loss(m, h, a, guesses, mask, 0.5, num_negatives=cfg.energy_num_negatives, world_size=world_size)
     return first, second, third, hybrid_energy_infonce_loss(
         m,
@@ -43,7 +42,7 @@ def run(m, h, a, mask, guesses, cfg: Config):
         a,
         guesses,
         mask,
-        tau=cfg.energy_tau,
+        tau=0.5,
         num_negatives=cfg.energy_num_negatives,
         world_size=world_size,
     )

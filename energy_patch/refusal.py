@@ -15,3 +15,8 @@ class Refusal(Exception):
         self.reason: Reason = reason
         self.message = message
         self.line = line
+
+    def about(self, name: str) -> Refusal:
+        """The same, of a file that the user did not name: a module that the script imports."""
+        where = f"{name}, line {self.line}" if self.line else name
+        return Refusal(self.reason, f"{where}: {self.message}")

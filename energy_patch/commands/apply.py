@@ -8,7 +8,8 @@ from pathlib import Path
 
 from energy_patch.commands.batch import settle
 from energy_patch.files.changes import ChangeSet, FileChange, FilePatch, apply_changes
-from energy_patch.files.home import Home, home_of, refuse_reached
+from energy_patch.files.home import Home, home_of, refuse_reached, undo_file
+from energy_patch.locate.facts import Facts
 from energy_patch.record.schema import ScriptEntry, make_entry
 from energy_patch.refusal import Refusal
 from energy_patch.report.outcome import (
@@ -22,9 +23,8 @@ from energy_patch.report.outcome import (
     script_diff,
 )
 from energy_patch.rewrite.planner import Plan, make_plan, prove
-from energy_patch.strategies.base import Value
+from energy_patch.strategies.base import Strategy, Value
 from energy_patch.strategies.registry import DEFAULT, strategies
-from energy_patch.unpatch.undo import undo
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def _prepare(path: Path, request: Request, together: frozenset[Path]) -> _Prepar
     entry = files[0].entry
     if entry is None:
         return _fresh(path, home, request, together)
-    notes = [note for file in files if file.entry is not None for note in undo(file.source, file.entry).notes]
+    notes = [note for file in files if file.entry is not None for note in undo_file(file, file.entry).notes]
     is_same = (request.strategy or DEFAULT, request.recorded) == (entry.strategy, dict(entry.options))
     patches = [FilePatch(file.name, file.source, file.source.raw, file.entry) for file in files if file.entry]
     if (request.is_bare or is_same) and len(patches) == len(files):
@@ -119,10 +119,7 @@ def _fresh(
 
     strategy = strategies()[request.strategy or DEFAULT]
     first, *others = locate(home.original(path), home.original)
-    plans = [
-        make_plan(facts, strategy, request.given, request.recorded, synchronise=request.synchronise)
-        for facts in (first, *others)
-    ]
+    plans = [_plan(facts, strategy, request, home) for facts in (first, *others)]
     files = [_file_patch(home, plan, together) for plan in plans]
     reaches = tuple(file.name for file in files[1:])
     modules = {module for file in files for module in file.entry.modules}
@@ -135,6 +132,14 @@ def _fresh(
     for file, plan in zip(files[1:], plans[1:], strict=True):
         told |= dict.fromkeys(f"{file.name}: {note}" for note in plan.notes)
     return _Prepared(path, (replace(files[0], entry=entry), *files[1:]), False, tuple(told))
+
+
+def _plan(facts: Facts, strategy: Strategy, request: Request, home: Home) -> Plan:
+    """The plan of one file; a refusal says which module it speaks of."""
+    try:
+        return make_plan(facts, strategy, request.given, request.recorded, synchronise=request.synchronise)
+    except Refusal as refusal:
+        raise (refusal.about(home.name(facts.source.path)) if facts.is_reached else refusal) from None
 
 
 def _file_patch(home: Home, plan: Plan, together: frozenset[Path]) -> FilePatch:

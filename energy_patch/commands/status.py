@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from energy_patch.files.home import PatchedFile, home_of, patched_with
+from energy_patch.files.home import PatchedFile, home_of, patched_with, undo_file
 from energy_patch.record.schema import check_record_is_there
 from energy_patch.refusal import Refusal
 from energy_patch.report.outcome import ModuleOutcome, Outcome, Report, described, listed_edits
-from energy_patch.unpatch.undo import Undone, undo
+from energy_patch.unpatch.undo import Undone
 
 
 def status(paths: Sequence[Path]) -> Report:
@@ -35,7 +35,7 @@ def _status(path: Path) -> Outcome:
         f"{name} was edited since it was copied" for name, module in home.state.modules.items() if module.edited
     )
     try:
-        undone = [_undone(first), *(_undone(module, of_module=True) for module in modules)]
+        undone = [_undone(file) for file in (first, *modules)]
     except Refusal as refusal:
         return Outcome(path, "drifted", refusal.reason, refusal.message, refusal.line, notes=edited)
     is_exact = all(item.exact for item in undone)
@@ -50,14 +50,8 @@ def _status(path: Path) -> Outcome:
     )
 
 
-def _undone(file: PatchedFile, *, of_module: bool = False) -> Undone:
+def _undone(file: PatchedFile) -> Undone:
     """What taking a file's patch out would give. Raises `Refusal` where it is not intact."""
     if file.entry is None:
         raise Refusal("drifted", f"{file.name}, which the script imports, is not patched any more; run apply again")
-    try:
-        return undo(file.source, file.entry)
-    except Refusal as refusal:
-        if not of_module:
-            raise
-        where = f"{file.name}, line {refusal.line}" if refusal.line else file.name
-        raise Refusal(refusal.reason, f"{where}: {refusal.message}") from None
+    return undo_file(file, file.entry)

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from energy_patch.record.schema import FolderState, Record, ScriptEntry, current_entry, inspect_folder, script_home
 from energy_patch.refusal import Refusal
 from energy_patch.syntax.source import Source, decode_source, read_source
-from energy_patch.unpatch.undo import undo
+from energy_patch.unpatch.undo import Undone, undo
 
 LEVELS = 8  # how far above a module the script that it is patched with is looked for
 
 
 @dataclass(frozen=True)
 class PatchedFile:
-    """A file as it is now, under the name by which it is recorded; `entry` is None where it is not patched."""
+    """A file as it is now, under the name by which it is recorded; `entry` is None where it is not patched.
+
+    `is_module` says that the user named a script that imports it.
+    """
 
     name: str
     source: Source
     entry: ScriptEntry | None
+    is_module: bool = False
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,7 @@ class Home:
         """A script, and the modules that were patched with it."""
         first = self.file(script)
         reaches = first.entry.reaches if first.entry is not None else ()
-        return (first, *(self.file(self.folder / name) for name in reaches))
+        return (first, *(replace(self.file(self.folder / name), is_module=True) for name in reaches))
 
     def original(self, path: Path) -> Source:
         """A file without its patch. Raises `Refusal` where that cannot be taken out."""
@@ -62,7 +66,15 @@ def without_patch(file: PatchedFile) -> Source:
     """A file's source as it would be after `revert`."""
     if file.entry is None:
         return file.source
-    return decode_source(file.source.path, file.source.encode(undo(file.source, file.entry).text))
+    return decode_source(file.source.path, file.source.encode(undo_file(file, file.entry).text))
+
+
+def undo_file(file: PatchedFile, entry: ScriptEntry) -> Undone:
+    """Take a patch out; a refusal says which module it speaks of. Raises `Refusal` where the patch is not intact."""
+    try:
+        return undo(file.source, entry)
+    except Refusal as refusal:
+        raise (refusal.about(file.name) if file.is_module else refusal) from None
 
 
 def home_of(path: Path) -> Home:

@@ -7,6 +7,7 @@ import re
 import sys
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import libcst as cst
 
@@ -69,9 +70,13 @@ def locate(script: Source, read: Read) -> tuple[Facts, ...]:
     reached = [_facts_of_module(module, script, following.used) for module in named]
     reached = [item for item in reached if item.calls]
     if not reached:
-        for module in named:
-            _facts_of_module(module, script)  # which may hand the loss on
-        raise Refusal("not-found", near_misses(script))
+        unused = [
+            f"{_name(module.source.path, script)}, line {call.line}: a call in what this script does not use"
+            for module in named
+            for call in _facts_of_module(module, script).calls  # a module may also hand the loss on
+        ]
+        unread = [f"{_name(path, script)}: cannot be read as Python, and was left out" for path in following.unread]
+        raise Refusal("not-found", near_misses(script, [*unused, *unread]))
     return (facts or _facts(script, script), *reached)
 
 
@@ -80,9 +85,11 @@ def _facts_of_module(module: Reached, script: Source, used: frozenset[str] | Non
     try:
         return _facts(module.source, script, module, used)
     except Refusal as refusal:
-        name = module.source.path.relative_to(script.path.resolve().parent).as_posix()
-        where = f"{name}, line {refusal.line}" if refusal.line else name
-        raise Refusal(refusal.reason, f"{where}: {refusal.message}") from None
+        raise refusal.about(_name(module.source.path, script)) from None
+
+
+def _name(path: Path, script: Source) -> str:
+    return path.relative_to(script.path.resolve().parent).as_posix()
 
 
 def _facts(source: Source, script: Source, reached: Reached | None = None, used: frozenset[str] | None = None) -> Facts:
@@ -103,7 +110,7 @@ def _facts(source: Source, script: Source, reached: Reached | None = None, used:
 
 def _located(tree: Tree, reached: Reached | None, used: frozenset[str] | None) -> Facts:
     all_calls = loss_calls(tree)
-    found = [use for use in all_calls if used is None or _top_level_name(tree, use[0]) in used]
+    found = [use for use in all_calls if used is None or _top_level_name(tree, use[0]) in {None, *used}]
     if found or used is None:
         _refuse_other_references(tree, all_calls)
     callers = Callers(tree)
@@ -126,7 +133,7 @@ def _located(tree: Tree, reached: Reached | None, used: frozenset[str] | None) -
 
 
 def _top_level_name(tree: Tree, call: cst.Call) -> str | None:
-    """The top-level function or class that a call stands in."""
+    """The top-level function or class that a call stands in; None where importing the module comes to it."""
     path = [call, *tree.ancestors(call)]
     top = path[-2]
     return top.name.value if isinstance(top, cst.FunctionDef | cst.ClassDef) else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 import tokenize
+from collections.abc import Sequence
 
 from energy_patch.locate.facts import ORIGINAL_LOSS
 from energy_patch.syntax.source import Source
@@ -14,10 +15,10 @@ PATCHED = re.compile(r"\b(?:distributed_energy_inbatch_swap_infonce|\w*energy_in
 STAR_IMPORT = re.compile(r"^\s*from\s+([\w.]+)\s+import\s+\*")
 
 
-def near_misses(source: Source) -> str:
-    """One sentence: the loss is not called, what was seen that comes near, and what to do."""
+def near_misses(source: Source, elsewhere: Sequence[str] = ()) -> str:
+    """One sentence: the loss is not called, what was seen that comes near, here and elsewhere, and what to do."""
     message = f"{ORIGINAL_LOSS} is not called in this script"
-    seen = [f"line {line}: {what}" for line, what in sorted(_seen(source).items())]
+    seen = [*(f"line {line}: {what}" for line, what in sorted(_seen(source).items())), *elsewhere]
     if seen:
         shown = "; ".join(seen[:6]) + (f"; and {len(seen) - 6} more" if len(seen) > 6 else "")
         message += f" ({shown})"

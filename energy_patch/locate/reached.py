@@ -39,6 +39,16 @@ class _Module:
         return {node.name: _names(node) for node in self.tree.body if isinstance(node, _DEFINITIONS)}
 
     @cached_property
+    def registered(self) -> frozenset[str]:
+        """Definitions that a decorator puts into a registry, from which a script takes them by a string."""
+        return frozenset(
+            node.name
+            for node in self.tree.body
+            if isinstance(node, _DEFINITIONS)
+            and any("register" in ast.unparse(decorator).lower() for decorator in node.decorator_list)
+        )
+
+    @cached_property
     def runs(self) -> frozenset[str]:
         """The names in what runs when the module is imported."""
         return frozenset().union(*(_names(node) for node in self.tree.body if not isinstance(node, _DEFINITIONS)))
@@ -48,10 +58,14 @@ _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 
 class Following(NamedTuple):
-    """What a script's imports lead to; `used` are the names that it uses, by itself and through these modules."""
+    """What a script's imports lead to; `used` are the names that it uses, by itself and through these modules.
+
+    `unread` are the local files that could not be read or parsed.
+    """
 
     modules: tuple[Reached, ...]
     used: frozenset[str]
+    unread: tuple[Path, ...]
 
 
 def follow_imports(script: Source, read: Read) -> Following:
@@ -59,13 +73,14 @@ def follow_imports(script: Source, read: Read) -> Following:
 
     A module that cannot be read or parsed is left out: it is not what the user named.
     """
-    entry, *modules = _modules(script, read)
-    used = entry.runs.union(*entry.definitions.values(), *(module.runs for module in modules))
+    unread: dict[Path, None] = {}
+    entry, *modules = _modules(script, read, unread)
+    used = entry.runs.union(*entry.definitions.values(), *(module.runs | module.registered for module in modules))
     size = 0
     while len(used) > size:
         size = len(used)
         used = used.union(*(names for module in modules for name, names in module.definitions.items() if name in used))
-    return Following(tuple(Reached(module.source, module.relative) for module in modules), used)
+    return Following(tuple(Reached(module.source, module.relative) for module in modules), used, (*unread,))
 
 
 def binds(path: Path, name: str, script: Path, seen: frozenset[Path] = frozenset()) -> bool:
@@ -87,19 +102,21 @@ def binds(path: Path, name: str, script: Path, seen: frozenset[Path] = frozenset
     return False
 
 
-def _modules(script: Source, read: Read) -> list[_Module]:
+def _modules(script: Source, read: Read, unread: dict[Path, None]) -> list[_Module]:
+    """The script and the modules it imports; `unread` collects those that cannot be parsed."""
     entry = _Module(script, parse(script), True)
     found = {script.path.resolve(): entry}
     waiting = [entry]
     while waiting:
         module = waiting.pop(0)
         for path, level in _imported(module.tree, script.path, module.source.path):
-            if path in found:
+            if path in found or path in unread:
                 continue
             try:
                 source = read(path)
                 tree = parse(source)
             except (Refusal, SyntaxError, ValueError, RecursionError):
+                unread[path] = None
                 continue
             found[path] = _Module(source, tree, module.relative and level > 0)
             waiting.append(found[path])

@@ -546,8 +546,9 @@ def _place(planned: PlannedEdit) -> tuple[int, int, int, bool]:
     """The order of edits; of whole lines at one place, those that end a deeper block first, and imports before use."""
     edit = planned.edit
     line = edit.text.lstrip("\r\n")
-    indent = len(line) - len(line.lstrip(" \t")) if edit.start == edit.end else 0
-    return edit.start, edit.end, -indent, not line.startswith(("import ", "from "))
+    code = line.lstrip(" \t")
+    indent = len(line) - len(code) if edit.start == edit.end else 0
+    return edit.start, edit.end, -indent, not code.startswith(("import ", "from "))
 
 
 def _free_name(name: str, taken: frozenset[str], fallback: str = "") -> str:

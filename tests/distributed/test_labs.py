@@ -54,9 +54,9 @@ def run_script(rank: int, world: int, folder: str, site: str) -> tuple[list[floa
     torch.manual_seed(rank)
     with in_repository(Path(folder), site, rank, world), no_group_yet(), on_this_machine():
         runpy.run_path(str(Path(folder) / "train.py"), run_name="__main__")
-        stand_in = sys.modules["energy.energy_model"]
-        now = torch.cat([stand_in.flat(model) for model, _ in stand_in.BUILT])
-        return now.tolist(), torch.cat([start for _, start in stand_in.BUILT]).tolist()
+        built = sys.modules["built"]
+        now = torch.cat([built.flat(model) for model, _ in built.MODELS])
+        return now.tolist(), torch.cat([start for _, start in built.MODELS]).tolist()
 
 
 @contextlib.contextmanager

@@ -1,10 +1,9 @@
-"""The user's energy model and loss, made small; every model built is in BUILT, with its weights at that moment."""
+"""The user's energy model and loss, made small."""
 
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
-
-BUILT = []
+from built import register
 
 
 class EnergyModel(nn.Module):
@@ -15,17 +14,13 @@ class EnergyModel(nn.Module):
         self.state = nn.Linear(state_dim, hidden)
         self.action = nn.Linear(2 * act_dim, hidden)
         self.head = nn.Linear(hidden, 1)
-        BUILT.append((self, flat(self)))
+        register(self)
 
     def forward(self, h, a, pad_mask=None):
         if pad_mask is not None:
             h = h.masked_fill(pad_mask.unsqueeze(-1), 0.0)
         joint = self.state(h.float().mean(dim=1)) * self.action(a.float().flatten(1))
         return torch.sigmoid(self.head(torch.tanh(joint))) * 2.0 + 0.1
-
-
-def flat(model):
-    return torch.cat([parameter.detach().flatten().clone() for parameter in model.parameters()])
 
 
 def energy_inbatch_swap_infonce(energy_model, h, a_pos, pad_mask=None, tau=0.5, reduce_steps="mean"):

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gc
 import re
-import sys
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -47,10 +45,9 @@ from energy_patch.syntax.layout import (
     statement_of,
 )
 from energy_patch.syntax.source import Source, check_compiles
-from energy_patch.syntax.tree import Binding, Comprehension, Scope, Tree, all_parameters, dotted_name
+from energy_patch.syntax.tree import Binding, Comprehension, Scope, Tree, all_parameters, deep_trees, dotted_name
 
 BLOCKS = (cst.IndentedBlock, cst.Module)
-RECURSION_LIMIT = 6000  # a sum of a thousand terms is a tree a thousand deep
 
 
 def locate(script: Source, read: Read) -> tuple[Facts, ...]:
@@ -94,18 +91,8 @@ def _name(path: Path, script: Source) -> str:
 
 def _facts(source: Source, script: Source, reached: Reached | None = None, used: frozenset[str] | None = None) -> Facts:
     """The facts of one file; of a module, only the calls in what the script uses count."""
-    limit, collects = sys.getrecursionlimit(), gc.isenabled()
-    sys.setrecursionlimit(max(limit, RECURSION_LIMIT))
-    gc.disable()  # a tree of many thousand nodes is all alive: looking for garbage costs a sixth of the time
-    try:
+    with deep_trees():
         return _located(Tree(source, is_checked=True, script=script.path), reached, used)
-    except RecursionError:
-        message = "an expression or a chain of `elif` is nested too deeply to be followed; break it up and run again"
-        raise Refusal("unreadable", message) from None
-    finally:
-        sys.setrecursionlimit(limit)
-        if collects:
-            gc.enable()
 
 
 def _located(tree: Tree, reached: Reached | None, used: frozenset[str] | None) -> Facts:

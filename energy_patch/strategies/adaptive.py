@@ -35,4 +35,5 @@ STRATEGY = Strategy(
     options=(LAYER_ACTIONS, TAU, NUM_NEGATIVES, MIN_LOCAL_BATCH, MIN_DISTANCE),
     passes_world_size=True,
     config_values=(("local_batch_size", "batch_size"),),
+    place=4,
 )

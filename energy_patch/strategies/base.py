@@ -114,7 +114,8 @@ class Strategy:
     `renamed` says which of them carry the original's arguments under another name. `passes_world_size` hands the loss
     the number of ranks; `config_values` hands it fields that the user's config must have, as (keyword, field).
     `cost(world_size, batch, action_bytes, options)` is the formula; `advice` says in one line when to take it;
-    `notes(options, replaced_defaults)` is what a user should be told after it was applied.
+    `notes(options, replaced_defaults)` is what a user should be told after it was applied. `place` orders the list of
+    all strategies in `diagnose`; `on_one_rank` says what it does for a single rank, where it does anything.
     """
 
     name: str
@@ -129,6 +130,8 @@ class Strategy:
     passes_world_size: bool = False
     config_values: tuple[tuple[str, str], ...] = ()
     notes: Notes = no_notes
+    place: int = 100
+    on_one_rank: str = ""
 
     def option(self, name: str) -> Option | None:
         return next((option for option in self.options if option.name == name), None)

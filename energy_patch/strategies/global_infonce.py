@@ -21,4 +21,5 @@ STRATEGY = Strategy(
     positional=("energy_model", "h", "a_pos", "pad_mask", "tau"),
     options=(TAU, MIN_DISTANCE),
     passes_world_size=True,
+    place=2,
 )

@@ -21,4 +21,5 @@ STRATEGY = Strategy(
     positional=("energy_model", "context_hidden", "ground_truth_actions", "layer_actions", "energy_mask", "tau"),
     renamed={"h": "context_hidden", "a_pos": "ground_truth_actions", "pad_mask": "energy_mask"},
     options=(LAYER_ACTIONS, TAU, NUM_NEGATIVES, MIN_DISTANCE),
+    place=1,
 )

@@ -51,4 +51,5 @@ STRATEGY = Strategy(
     cost=cost,
     options=(BATCH_SIZE, ACCUMULATION),
     notes=notes,
+    place=3,
 )

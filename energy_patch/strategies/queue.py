@@ -33,4 +33,5 @@ STRATEGY = Strategy(
     positional=("energy_model", "h", "a_pos", "pad_mask", "tau"),
     options=(TAU, QUEUE_SIZE, MIN_DISTANCE),
     passes_world_size=True,
+    on_one_rank="one rank has no others to ask; a queue of earlier actions adds negatives to a small batch",
 )

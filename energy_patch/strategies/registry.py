@@ -19,3 +19,8 @@ def strategies() -> dict[str, Strategy]:
     modules = (importlib.import_module(f"energy_patch.strategies.{name}") for name in names)
     found = [module.STRATEGY for module in modules if hasattr(module, "STRATEGY")]
     return {item.name: item for item in sorted(found, key=lambda item: (item.name != DEFAULT, item.name))}
+
+
+def in_order() -> tuple[Strategy, ...]:
+    """All strategies as they are listed for a reader."""
+    return tuple(sorted(strategies().values(), key=lambda item: (item.place, item.name)))

@@ -6,8 +6,11 @@ become blanks or go. Offsets are looked up by line and column, and only on lines
 
 from __future__ import annotations
 
+import gc
 import re
+import sys
 from collections.abc import Callable, Iterator, MutableMapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from functools import cache, cached_property
 from itertools import zip_longest
@@ -21,6 +24,7 @@ from libcst.metadata.position_provider import PositionProvidingCodegenState
 from energy_patch.refusal import Refusal
 from energy_patch.syntax.source import LINE_END, Source, check_compiles, parse
 
+RECURSION_LIMIT = 6000  # a sum of a thousand terms is a tree a thousand deep
 INDENT_WITH_FORM_FEED = re.compile(r"[ \t\f]*\f")
 LAYOUT_FIELDS = (
     "whitespace",
@@ -98,6 +102,27 @@ class Scope:
         while scope is not None and not scope.is_class:
             scope = scope.parent
         return scope
+
+
+@contextmanager
+def deep_trees() -> Iterator[None]:
+    """Room for trees of many thousand nodes, some of them hundreds deep.
+
+    Raises:
+        Refusal: `unreadable`, where it is not enough.
+    """
+    limit, collects = sys.getrecursionlimit(), gc.isenabled()
+    sys.setrecursionlimit(max(limit, RECURSION_LIMIT))
+    gc.disable()  # the nodes are all alive: looking for garbage costs a sixth of the time
+    try:
+        yield
+    except RecursionError:
+        message = "an expression or a chain of `elif` is nested too deeply to be followed; break it up and run again"
+        raise Refusal("unreadable", message) from None
+    finally:
+        sys.setrecursionlimit(limit)
+        if collects:
+            gc.enable()
 
 
 class Tree:

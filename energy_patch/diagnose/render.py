@@ -9,15 +9,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from energy_patch.diagnose import Diagnosis, Row
-from energy_patch.findings.script import Finding
+from energy_patch.diagnose.check import Finding
+from energy_patch.diagnose.engine import Diagnosis
+from energy_patch.diagnose.numbers import Row
+from energy_patch.diagnose.study import Place
 
 WIDTH = 100
 HEADINGS = ("negatives", "energies", "gathered")
 
 
 def as_text(found: Diagnosis) -> Iterator[str]:
-    """Lines for stdout: the numbers, each finding, what could not be told, and one recommendation."""
+    """Lines for stdout: the numbers, each finding, what could not be followed or told, and one recommendation."""
     where = f"{found.path}:{found.line}" if found.line else f"{found.path}"
     if found.reason is not None:
         yield f"{where}: {found.message}"
@@ -29,18 +31,19 @@ def as_text(found: Diagnosis) -> Iterator[str]:
     if found.in_place:
         yield ""
         yield "In place"
-        width = max(len(str(item.line)) for item in found.in_place)
-        yield from (f"  line {item.line:>{width}}  {item.what}" for item in found.in_place)
+        width = max(len(_line(item)) for item in found.in_place)
+        yield from (f"  {_line(item):{width}}  {item.what}" for item in found.in_place)
     if found.rows:
         yield ""
         yield from _table(found)
     yield ""
     yield from _findings(found)
-    if found.doubts:
-        yield ""
-        yield "Could not be told from the text"
-        for item in found.doubts:
-            yield from _wrapped((f"line {item.line}: " if item.line else "") + item.what, "  - ", "    ")
+    for heading, places in (("Seen, and not followed", found.unfollowed), ("Could not be told", found.doubts)):
+        if places:
+            yield ""
+            yield heading
+            for item in places:
+                yield from _wrapped((f"{_line(item)}: " if item.line else "") + item.what, "  - ", "    ")
     if found.recommendation is not None:
         yield ""
         yield from _recommendation(found)
@@ -79,18 +82,31 @@ def _numbers(row: Row) -> tuple[str, str, str]:
 def _findings(found: Diagnosis) -> Iterator[str]:
     count = len(found.findings)
     if not count:
-        yield "Nothing else found" if found.patched else "Nothing found"
+        yield _no_findings(found)
         return
     yield f"{count} finding{'s' if count > 1 else ''}"
     for number, finding in enumerate(found.findings, start=1):
         yield ""
         where = f"line {finding.line}" if finding.path == found.path else _beside(finding, found.path)
-        yield from _wrapped(f"{where}: {finding.title}", f"{number:>3}. ", "     ")
+        yield from _wrapped(f"{where}: {finding.title} [{finding.name}]", f"{number:>3}. ", "     ")
         if finding.places:
-            also = "; ".join(f"line {item.line} {item.what}" for item in finding.places)
+            also = "; ".join(f"{_line(item)} {item.what}" for item in finding.places)
             yield from _wrapped(also, "     also  ", "           ")
         yield from _wrapped(finding.why, "     why   ", "           ")
-        yield from _wrapped(finding.mend, "     mend  ", "           ")
+        yield from _wrapped(finding.cure, "     fix   ", "           ")
+
+
+def _no_findings(found: Diagnosis) -> str:
+    """Never that nothing was found where something was seen that could not be followed."""
+    if found.unfollowed or found.doubts:
+        return "No findings in what could be followed"
+    if not found.calls:
+        return "No findings; there is no call of the loss to look at"
+    return "No findings" if not found.patched else "No other findings"
+
+
+def _line(place: Place) -> str:
+    return f"line {place.line}" if place.path is None else f"{place.path}, line {place.line}"
 
 
 def _beside(finding: Finding, script: Path) -> str:
@@ -110,7 +126,7 @@ def _recommendation(found: Diagnosis) -> Iterator[str]:
     if found.patched:
         return
     yield ""
-    yield "All strategies, in the order of the plan"
+    yield "All strategies"
     width = max(len(item.name) for item in found.order)
     for item in found.order:
         yield from _wrapped(item.advice, f"  {item.name:{width}}  ", " " * (width + 4))
@@ -139,7 +155,7 @@ def _tree(found: Diagnosis) -> dict[str, Any]:
     if found.reason is not None:
         known = {"outcome": "refused", "reason": found.reason, "message": found.message, "line": found.line}
         return {"path": str(found.path), **known}
-    actions, shared, advice = found.actions, found.sharing, found.recommendation
+    actions, advice = found.actions, found.recommendation
     return {
         "path": str(found.path),
         "outcome": "diagnosed",
@@ -151,12 +167,13 @@ def _tree(found: Diagnosis) -> dict[str, Any]:
         "batch_size_from": found.batch_from,
         "action_bytes": actions.bytes if actions is not None else None,
         "action_bytes_from": actions.seen if actions is not None else None,
-        "calls": list(found.calls),
+        "calls": [{"path": item.path, "line": item.line} for item in found.calls],
         "numbers": [
             {"name": row.name, "what": row.what, **vars(row.cost), "options": row.options} for row in found.rows
         ],
-        "sharing": None if shared is None else vars(shared),
+        "sharing": found.sharing,
         "findings": [_finding(item) for item in found.findings],
+        "unfollowed": [vars(item) for item in found.unfollowed],
         "doubts": [vars(item) for item in found.doubts],
         "recommendation": None if advice is None else vars(advice),
         "order": [{"name": item.name, "advice": item.advice} for item in found.order],

@@ -1,0 +1,219 @@
+"""Names of one value: variables, attributes of an object, parameters, in every file of a program."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import libcst as cst
+
+from energy_patch.analysis.calls import CallGraph
+from energy_patch.analysis.program import returns_of
+from energy_patch.syntax.tree import Binding, Scope, dotted_name, last_name
+
+Inside = Callable[[cst.BaseExpression], Sequence[cst.BaseExpression] | None]
+WRAPPERS = frozenset({"DDP", "DistributedDataParallel", "compile", "FSDP", "FullyShardedDataParallel", "prepare"})
+
+
+@dataclass(frozen=True)
+class Ref:
+    """One name of a value: a variable of a scope, or an attribute of a class's instances (`self.x` of its scope)."""
+
+    scope: Scope
+    name: str
+
+
+@dataclass(frozen=True)
+class Origin:
+    """An expression that a value may come from; `place` is the element of it that counts, of a tuple."""
+
+    node: cst.BaseExpression
+    scope: Scope
+    place: int | None = None
+
+
+class Aliases:
+    """Follows values back to what made them; forward, see `uses`."""
+
+    def __init__(self, graph: CallGraph) -> None:
+        self.graph = graph
+        self.program = graph.program
+
+    def ref(self, node: cst.CSTNode, scope: Scope) -> Ref | None:
+        """The name that an expression is: `x`, `self.x`, or either with `.module` behind it."""
+        name = (dotted_name(node) or "").removesuffix(".module")
+        first, _, rest = name.partition(".")
+        owner = scope.owner(first) if first else None
+        if owner is None or "." in rest:
+            return None
+        if not rest:
+            return Ref(owner, first)
+        holder = self.program.class_of(cst.ensure_type(_innermost(node), cst.Name), scope)
+        return Ref(self.program.inside(holder), f"self.{rest}") if holder is not None else None
+
+    @cached_property
+    def nodes(self) -> dict[Ref, list[cst.CSTNode]]:
+        """Where each name stands."""
+        found: dict[Ref, list[cst.CSTNode]] = {}
+        for node, scope in [*self.program.names, *self.program.attributes]:
+            if (ref := self.ref(node, scope)) is not None:
+                found.setdefault(ref, []).append(node)
+        return found
+
+    @cached_property
+    def attributes(self) -> dict[Ref, list[Origin | None]]:
+        """What is assigned to attributes of objects whose class is in sight."""
+        found: dict[Ref, list[Origin | None]] = {}
+        for node, scope in [*self.program.scopes.items()]:
+            if not isinstance(node, cst.Assign | cst.AnnAssign) or node.value is None:
+                continue
+            for target in [item.target for item in node.targets] if isinstance(node, cst.Assign) else [node.target]:
+                parts = target.elements if isinstance(target, cst.Tuple | cst.List) else ()
+                for place, part in [(None, target), *((i, item.value) for i, item in enumerate(parts))]:
+                    if isinstance(part, cst.Attribute) and (ref := self.ref(part, scope)) is not None:
+                        found.setdefault(ref, []).append(_element(node.value, scope, place))
+        return found
+
+    def origins(self, ref: Ref) -> list[Origin | None]:
+        """What gives a name its value; None for each that cannot be told."""
+        if "." in ref.name:
+            return self.attributes.get(ref, [None])
+        found: list[Origin | None] = []
+        for binding in ref.scope.bindings.get(ref.name, []):
+            if isinstance(binding.node, cst.Param) and isinstance(ref.scope.node, cst.FunctionDef):
+                found += self._passed(ref.scope.node, binding.node)
+            elif binding.kind in ("assign", "augment") and binding.value is not None:
+                found.append(_element(binding.value, ref.scope, _place_in_target(binding, ref.name)))
+            else:
+                found.append(None)
+        return found or [None]
+
+    def _passed(self, function: cst.FunctionDef, parameter: cst.Param) -> list[Origin | None]:
+        """What calls pass for a parameter, and its default where one of them leaves it out; None if nobody calls."""
+        passed = self.graph.passed(function, parameter.name.value)
+        found: list[Origin | None] = [Origin(value, at) for value, at in passed]
+        if parameter.default is not None and len(passed) < len(self.graph.callers(function)):
+            found.append(Origin(parameter.default, self.program.scopes[parameter]))
+        return found or [None]
+
+    def made_from(self, node: cst.BaseExpression, scope: Scope, inside: Inside) -> Iterator[cst.BaseExpression]:
+        """Every expression on the way back from a value, names, arguments and results followed.
+
+        `inside` says which parts of an expression its value is made of, or None where the way ends. Of the names,
+        only those come out that lead nowhere.
+        """
+        start = Origin(node, scope)
+        waiting, seen = [start], {start}
+        while waiting:
+            here = waiting.pop(0)
+            more: list[Origin | None] = []
+            if inside(here.node) is None:
+                continue
+            ref = self.ref(here.node, here.scope)
+            if ref is not None:
+                more = [_placed(item, here.place) for item in self.origins(ref)]
+                if None in more:
+                    yield here.node
+            else:
+                yield here.node
+                more = [*self._step(here, inside)]
+            for item in more:
+                if item is not None and item not in seen:
+                    seen.add(item)
+                    waiting.append(item)
+
+    def _step(self, here: Origin, inside: Inside) -> Iterator[Origin]:
+        parts = inside(here.node) or ()
+        function = self.graph.callee.get(here.node) if isinstance(here.node, cst.Call) else None
+        if function is not None and here.node not in self.graph.made:
+            for statement in returns_of(function):
+                if statement.value is not None:
+                    element = _element(statement.value, self.program.inside(function), here.place)
+                    if element is not None:
+                        yield element
+            return
+        if isinstance(here.node, cst.IfExp):
+            yield from (Origin(part, here.scope, here.place) for part in (here.node.body, here.node.orelse))
+        elif isinstance(here.node, cst.NamedExpr):
+            yield Origin(here.node.value, here.scope, here.place)
+        elif isinstance(here.node, cst.Tuple) and (element := _element(here.node, here.scope, here.place)) is not None:
+            if element.node is not here.node:
+                yield element
+            else:
+                yield from (Origin(part, here.scope) for part in parts)
+        else:
+            yield from (Origin(part, here.scope) for part in parts)
+
+    def upward(self, start: Iterable[Ref]) -> tuple[list[Ref], list[Origin]]:
+        """The names that some names got their value from, and the expressions that first made it (never None)."""
+        refs: list[Ref] = []
+        made: list[Origin] = []
+        waiting = list(start)
+        while waiting:
+            ref = waiting.pop(0)
+            if ref in refs:
+                continue
+            refs.append(ref)
+            origins = [item for item in self.origins(ref) if item is not None]
+            while origins:
+                item = origins.pop()
+                source = self.ref(item.node, item.scope)
+                if source is not None:
+                    waiting += [source] if item.place is None else []
+                    continue
+                if isinstance(item.node, cst.Name):
+                    continue  # `None`, or a name that nothing in sight binds
+                single = [*self._step(item, wrapped_part)] if self._is_transparent(item.node) else []
+                origins += single
+                if not single and item not in made:
+                    made.append(item)
+        return refs, made
+
+    def _is_transparent(self, node: cst.BaseExpression) -> bool:
+        """A choice, a wrapper, or a call of a function that nobody else calls: what is inside is the same value."""
+        if isinstance(node, cst.IfExp | cst.NamedExpr):
+            return True
+        if not isinstance(node, cst.Call):
+            return False
+        function = self.graph.callee.get(node)
+        if function is not None:
+            return node not in self.graph.made and len(self.graph.callers(function)) == 1
+        return last_name(node.func) in WRAPPERS
+
+
+def wrapped_part(node: cst.BaseExpression) -> list[cst.BaseExpression]:
+    """`x` in `DDP(x)` and `torch.compile(x)`."""
+    is_wrapper = isinstance(node, cst.Call) and node.args and last_name(node.func) in WRAPPERS
+    return [node.args[0].value] if is_wrapper else []  # type: ignore[attr-defined]
+
+
+def _innermost(node: cst.CSTNode) -> cst.CSTNode:
+    while isinstance(node, cst.Attribute):
+        node = node.value
+    return node
+
+
+def _element(value: cst.BaseExpression, scope: Scope, place: int | None) -> Origin | None:
+    """A value, or one element of it: of a tuple that is written out, that very element."""
+    if place is None or not isinstance(value, cst.Tuple | cst.List):
+        return Origin(value, scope, place)
+    if place >= len(value.elements) or any(isinstance(item, cst.StarredElement) for item in value.elements):
+        return None
+    return Origin(value.elements[place].value, scope)
+
+
+def _placed(item: Origin | None, place: int | None) -> Origin | None:
+    """A whole value of which one element was asked for."""
+    if item is None or item.place is not None or place is None:
+        return item
+    return _element(item.node, item.scope, place)
+
+
+def _place_in_target(binding: Binding, name: str) -> int | None:
+    for item in binding.node.targets if isinstance(binding.node, cst.Assign) else ():
+        if isinstance(item.target, cst.Tuple | cst.List):
+            for place, element in enumerate(item.target.elements):
+                if isinstance(element.value, cst.Name) and element.value.value == name:
+                    return place
+    return None

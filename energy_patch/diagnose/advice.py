@@ -1,0 +1,60 @@
+"""What to do: one strategy, the command, and whether that command would be refused."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from energy_patch.commands.apply import Request, apply
+from energy_patch.diagnose.check import Finding
+from energy_patch.diagnose.checks.separate_models import Sharing
+from energy_patch.diagnose.study import Study
+from energy_patch.strategies.registry import DEFAULT, strategies
+from energy_patch.syntax.source import Source
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """What to do. `command` is None where nothing is to be done; `blocked` is why the command would be refused."""
+
+    strategy: str | None
+    why: str
+    command: str | None
+    blocked: str = ""
+
+
+def recommend(study: Study, source: Source, shared: Sharing, findings: Sequence[Finding]) -> Recommendation:
+    """One recommendation for a script; `source` is its text as it is now, `study` the one without the patch."""
+    name = shlex.quote(str(source.path))
+    if study.patch is not None:
+        chosen = study.patch.strategy.name if study.patch.strategy is not None else None
+        if any(item.name == "separate-models" for item in findings):
+            why = "the loss is in place, but the ranks train separate models (--no-sync)"
+            return Recommendation(chosen, why, f"energy-patch apply --strategy {chosen or DEFAULT} {name}")
+        return Recommendation(chosen, "the patch is in place; start training as before", None)
+    if study.gpus == 1:
+        helps = next((item for item in strategies().values() if item.on_one_rank), None)
+        if helps is None or not study.loss:
+            why = "one rank compares all samples of its batch already; nothing to gather and nothing to share"
+            return Recommendation(None, why, None)
+        return _proven(helps.name, helps.on_one_rank, source, f"energy-patch apply --strategy {helps.name} {name}")
+    if not study.loss:
+        return Recommendation(None, "there is no call of the loss to replace", None)
+    best = strategies()[DEFAULT]
+    negatives = study.gpus * study.batch_size - 1
+    why = f"every sample is compared with {negatives} negatives, as on one GPU, and all ranks train one model"
+    if shared.state == "shared":
+        why = f"every sample is compared with {negatives} negatives, as on one GPU; your own synchronization may stay"
+    return _proven(best.name, why, source, f"energy-patch apply --strategy {best.name} {name}")
+
+
+def _proven(strategy: str, why: str, source: Source, command: str) -> Recommendation:
+    """A recommendation after a dry run: a command that would be refused says so."""
+    report = apply([source.path], Request(strategy), write=False, cwd=Path.cwd())
+    outcome = report.outcomes[0]
+    if outcome.outcome != "refused":
+        return Recommendation(strategy, why, command)
+    where = f"line {outcome.line}: " if outcome.line else ""
+    return Recommendation(strategy, why, command, f"{where}{outcome.message}")

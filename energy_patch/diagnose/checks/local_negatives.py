@@ -1,0 +1,122 @@
+"""Each sample is compared with the other samples of its own rank's batch and with nothing else."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import libcst as cst
+
+from energy_patch.analysis.uses import EXCHANGES
+from energy_patch.diagnose.check import Check, Example, Found, edited
+from energy_patch.diagnose.examples import LOOP
+from energy_patch.diagnose.study import Place, Study, argument_of
+from energy_patch.locate.facts import ORIGINAL_LOSS
+from energy_patch.syntax.tree import last_name
+
+LOCAL_METHODS = frozenset(
+    {"to", "float", "double", "half", "bfloat16", "type", "cuda", "cpu", "detach", "clone", "contiguous", "view"}
+    | {"reshape", "squeeze", "unsqueeze", "get", "pop", "requires_grad_", "clamp", "flatten"}
+)
+GATHERS = re.compile(rf"{EXCHANGES.pattern}|gather|queue|bank|memory|distributed")
+
+
+def find(study: Study) -> Iterator[Found]:
+    is_patched = study.patch is not None and study.patch.replaces_loss
+    if study.gpus < 2 or not study.has_ranks or is_patched or doubt(study) is not None:
+        return
+    here, all_ranks = study.batch_size - 1, study.gpus * study.batch_size - 1
+    for call, _ in study.loss:
+        yield Found(
+            call,
+            f"each sample is compared with {here} negative{'' if here == 1 else 's'}; on one GPU with the same total "
+            f"it would be {all_ranks}",
+            f"{ORIGINAL_LOSS} compares the {study.batch_size} action chunks of its own rank with each other, and with "
+            "those of no other rank.",
+        )
+
+
+def doubt(study: Study) -> Place | None:
+    """Where, and why, it cannot be said that the loss compares the local batch only; None where it can."""
+    for call, scope in study.loss:
+        function = study.graph.callee.get(call)
+        if function is not None and any(GATHERS.search(name) for name in study.graph.names_below(function)):
+            what = f"the loss that is called here may gather by itself (it is not the public {ORIGINAL_LOSS})"
+            return study.place(call, what)
+        actions = argument_of(call, "a_pos", 2)
+        for node in [call] if actions is None else study.aliases.made_from(actions, scope, _local_parts):
+            if not _is_local(study, node):
+                what = f"the loss's actions could not be followed past `{study.program.seen(node)[:60]}`"
+                return study.place(node, f"{what}; the numbers take them for the local batch's")
+    return None
+
+
+def _local_parts(node: cst.BaseExpression) -> list[cst.BaseExpression]:
+    """What a view of something is a view of."""
+    match node:
+        case cst.Attribute() | cst.Subscript():
+            return [node.value]
+        case cst.Call(func=cst.Attribute(value=inner, attr=cst.Name(value=name))) if name in LOCAL_METHODS:
+            return [inner]
+    return []
+
+
+def _is_local(study: Study, node: cst.BaseExpression) -> bool:
+    """A view of the batch, the next batch, or what a loop or a framework hands in."""
+    if isinstance(node, cst.Name):
+        owner = study.program.scopes[node].owner(node.value)
+        kinds = {binding.kind for binding in owner.bindings[node.value]} if owner is not None else set()
+        is_hook = owner is not None and owner.parent is not None and owner.parent.is_class
+        return bool(kinds) and kinds <= {"loop", "assign", *(["parameter"] if is_hook else [])}
+    if isinstance(node, cst.Call):
+        is_followed = node in study.graph.callee and node not in study.graph.made
+        return bool(_local_parts(node)) or is_followed or last_name(node.func) == "next"
+    return isinstance(node, cst.Attribute | cst.Subscript | cst.IfExp | cst.NamedExpr | cst.Tuple)
+
+
+CHECK = Check(
+    name="local-negatives",
+    weight=100,
+    title="each sample is compared with its own rank's batch only",
+    why="On 8 GPUs with batch 3 each sample is compared with 2 negatives, on one GPU with batch 24 with 23. Gradient "
+    "accumulation does not add any.",
+    cure="`energy-patch apply` takes the actions of all ranks as candidates; only actions travel.",
+    find=find,
+    speaks=(
+        Example(
+            "the public loss, on the batch of one rank",
+            edited(LOOP, ("actions, mask)\n", "actions, mask)  # here\n")),
+            others=("separate-models",),
+        ),
+    ),
+    silent=(
+        Example(
+            "the actions are gathered before the call",
+            edited(LOOP, ("hidden, actions, mask)", "hidden, gather(actions), mask)")),
+            others=("separate-models",),
+        ),
+        Example(
+            "other actions are put beside them",
+            edited(LOOP, ("    loss,", "    actions = torch.cat([actions, bank])\n    loss,")),
+            others=("separate-models",),
+        ),
+        Example(
+            "a function out of sight hands them back",
+            edited(LOOP, ("    loss,", "    actions, _ = exchange(actions)\n    loss,")),
+            others=("separate-models",),
+        ),
+        Example(
+            "the script's own loss of that name gathers",
+            edited(
+                LOOP,
+                ("EnergyModel, energy_inbatch_swap_infonce", "EnergyModel"),
+                (
+                    "dist.init",
+                    "\ndef energy_inbatch_swap_infonce(energy_model, h, a_pos, pad_mask=None):\n"
+                    "    return dist.all_gather(a_pos)\n\n\ndist.init",
+                ),
+            ),
+            others=("separate-models",),
+        ),
+    ),
+)

@@ -1,0 +1,206 @@
+"""Each rank builds, trains and steps an energy model of its own, and one rank saves."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import libcst as cst
+
+from energy_patch.analysis.aliases import Origin, wrapped_part
+from energy_patch.analysis.conditions import on_one_rank, runs_alone
+from energy_patch.analysis.uses import EXCHANGES, WRAPS, silent_exchanges
+from energy_patch.diagnose.check import Check, Example, Found, edited
+from energy_patch.diagnose.examples import LOOP
+from energy_patch.diagnose.study import Model, Place, Study, base_of_build
+from energy_patch.syntax.tree import descendants, last_name
+
+State = Literal["separate", "shared", "unknown"]
+
+
+@dataclass(frozen=True)
+class Sharing:
+    """Whether the ranks train one model; `at` is the node that says so, or that hides it, `what` in words."""
+
+    state: State
+    what: str
+    at: cst.CSTNode | None = None
+
+
+def sharing(study: Study) -> Sharing:
+    """What the script does to make its ranks' energy models one, as far as it can be read."""
+    model = study.model
+    if model is None:
+        return Sharing("unknown", "no energy model was found that is given to the loss or built in sight")
+    if not study.has_ranks:
+        return Sharing("unknown", "no torch.distributed code found")
+    if wrapped := [*model.uses.wrapped, *_wrapped(study, model)]:
+        return Sharing("shared", "the energy model is wrapped for several ranks", wrapped[0])
+    if model.uses.exchanged:
+        return Sharing("shared", "its parameters or gradients are exchanged by hand", model.uses.exchanged[0])
+    unread = [item.node for item in model.made if not _is_plain(study, item)]
+    hidden = model.uses.hidden_from_some() + silent_exchanges(study.aliases) + unread
+    if hidden:
+        seen = study.program.seen(hidden[0])
+        return Sharing("unknown", f"what `{seen[:60]}{'...' * (len(seen) > 60)}` does cannot be read", hidden[0])
+    if not model.made:
+        return Sharing("unknown", "where the energy model is built was not found")
+    if not model.uses.steps:
+        return Sharing("unknown", "the step of the energy model's optimizer was not found")
+    return Sharing("separate", "each rank trains an energy model of its own")
+
+
+def _wrapped(study: Study, model: Model) -> list[cst.CSTNode]:
+    """The wrappers on the way back from the model to where it is made, apart from those for a lone process."""
+    found: list[cst.CSTNode] = []
+    for item in model.made:
+        parts = study.aliases.made_from(item.node, item.scope, lambda node: [*wrapped_part(node), *_receiver(node)])
+        found += [node for node in parts if _is_wrapper(node)]
+    for ref in model.refs:
+        for origin in study.aliases.origins(ref):
+            if origin is not None and _is_wrapper(base_of_build(origin.node)):
+                found.append(origin.node)
+    return [node for node in found if not runs_alone(study.program, node)]
+
+
+def _receiver(node: cst.BaseExpression) -> list[cst.BaseExpression]:
+    base = base_of_build(node)
+    return [base] if base is not node else []
+
+
+def _is_wrapper(node: cst.BaseExpression) -> bool:
+    return isinstance(node, cst.Call) and (last_name(node.func) in WRAPS or last_name(node.func).startswith("prepare"))
+
+
+def _is_plain(study: Study, item: Origin) -> bool:
+    """A call of a class, in which nothing makes ranks agree as far as it is in sight."""
+    base = base_of_build(item.node)
+    if not isinstance(base, cst.Call):
+        return False
+    definition = study.graph.made.get(base) or study.graph.callee.get(base)
+    if definition is not None:
+        return not any(EXCHANGES.search(name) for name in study.graph.names_below(definition))
+    name = last_name(base.func)
+    return re.match(r"[A-Z]", name) is not None and not EXCHANGES.search(name)
+
+
+def saves_of_model(study: Study, model: Model) -> list[cst.CSTNode]:
+    """The saves that the model itself goes into, not its optimizer."""
+    names = {node for ref in model.uses.modules for node in study.aliases.nodes.get(ref, ())}
+    return [node for node in dict.fromkeys(model.uses.saved) if names & {*descendants(node)}]
+
+
+def find(study: Study) -> Iterator[Found]:
+    is_patched = study.patch is not None and study.patch.synchronizes
+    model = study.model
+    if model is None or study.gpus < 2 or is_patched or sharing(study).state != "separate":
+        return
+    saves = saves_of_model(study, model)
+    saves_one_rank = bool(saves) and all(on_one_rank(study.program, node) for node in saves)
+    places = [
+        *_places(study, model.uses.steps, "is stepped"),
+        *_places(study, saves, "rank 0 alone saves its own" if saves_one_rank else "is saved"),
+    ]
+    is_seeded = any("seed" in last_name(call.func) for call, _ in study.program.calls)
+    start = "a seed is set, which at best makes them start alike" if is_seeded else "no seed is set in this script"
+    lost = f"{study.gpus - 1} of {study.gpus} trained models are thrown away, and " if saves_one_rank else ""
+    samples = f"its own {study.batch_size} samples" if study.batch_size > 1 else "its own sample"
+    yield Found(
+        max((item.node for item in model.made), key=study.line),
+        f"each of {study.gpus} ranks trains an energy model of its own",
+        f"It is not wrapped in DDP, its gradients are never averaged, and {start}: {lost}each learns from {samples} a "
+        "step; more negatives alone do not fix this.",
+        tuple(places),
+    )
+
+
+def _places(study: Study, nodes: Iterable[cst.CSTNode], what: str) -> list[Place]:
+    return sorted({study.place(node, what) for node in nodes}, key=lambda place: (place.path or "", place.line))
+
+
+SPEAKING = edited(LOOP, (".cuda()\n", ".cuda()  # here\n"))
+BEFORE_STEP = "    optimizer.step()\n"
+BELOW = "optimizer = AdamW(energy_model.parameters())\n"
+
+
+def _silent(what: str, *edits: tuple[str, str], files: dict[str, str] | None = None) -> Example:
+    return Example(what, edited(LOOP, *edits), ("local-negatives",), files or {})
+
+
+CHECK = Check(
+    name="separate-models",
+    weight=90,
+    title="each rank trains an energy model of its own",
+    why="The model is built on every rank, never wrapped in DDP, and nothing averages its gradients: 8 ranks train 8 "
+    "models on 3 samples each, and only rank 0's is saved.",
+    cure="`energy-patch apply` puts `replicate(energy_model)` before the loss's call: rank 0's weights go to all ranks "
+    "at the first training call, and gradients are averaged at the end of every backward pass; state-dict keys stay "
+    "as they are.",
+    find=find,
+    speaks=(
+        Example("nothing is done for several ranks", SPEAKING, ("local-negatives",)),
+        Example(
+            "the loss's call cannot be patched",
+            edited(
+                SPEAKING,
+                ("dist.init", "losses = {'swap': energy_inbatch_swap_infonce}\ndist.init"),
+                ("energy_inbatch_swap_infonce(energy", "losses['swap'](energy"),
+                (
+                    "loss, E_pos, E_neg = losses['swap'](energy_model, hidden, actions, mask)",
+                    "loss = energy_model(hidden)",
+                ),
+            ),
+        ),
+        Example(
+            "another loss is called",
+            edited(
+                SPEAKING,
+                ("import EnergyModel, energy_inbatch_swap_infonce", "import EnergyModel, energy_infonce_loss"),
+                (
+                    "energy_inbatch_swap_infonce(energy_model, hidden, actions, mask)",
+                    "energy_infonce_loss(energy_model)",
+                ),
+            ),
+        ),
+        Example(
+            "it is built in another file",
+            edited(
+                LOOP,
+                ("energy_model = EnergyModel(4096, 7).cuda()", "energy_model = build()"),
+                ("dist.init", "from models import build\n\ndist.init"),
+            ),
+            ("local-negatives",),
+            {
+                "models.py": "from energy.energy_model import EnergyModel\n\n\ndef build():\n"
+                "    return EnergyModel(4096, 7).cuda()  # here\n"
+            },
+        ),
+    ),
+    silent=(
+        _silent("it is wrapped in DDP", (BELOW, f"energy_model = DDP(energy_model)\n{BELOW}")),
+        _silent("it is wrapped where it is built", ("EnergyModel(4096, 7).cuda()", "DDP(EnergyModel(4096, 7).cuda())")),
+        _silent(
+            "a helper wraps it",
+            ("dist.init", "\ndef wrap(module):\n    return DDP(module)\n\n\ndist.init"),
+            ("EnergyModel(4096, 7).cuda()", "wrap(EnergyModel(4096, 7).cuda())"),
+        ),
+        _silent(
+            "gradients are averaged by hand",
+            (BEFORE_STEP, f"    for p in energy_model.parameters():\n        dist.all_reduce(p.grad)\n{BEFORE_STEP}"),
+        ),
+        _silent(
+            "a function of another file averages them",
+            (BEFORE_STEP, f"    agree(energy_model)\n{BEFORE_STEP}"),
+            ("dist.init", "from utils import agree\n\ndist.init"),
+            files={
+                "utils.py": "def agree(model):\n    for p in model.parameters():\n        dist.all_reduce(p.grad)\n"
+            },
+        ),
+        _silent("what is done to it is out of sight", (BEFORE_STEP, f"    mystery(energy_model)\n{BEFORE_STEP}")),
+        _silent("a framework prepares it", (BELOW, f"{BELOW}energy_model = accelerator.prepare(energy_model)\n")),
+        _silent("no step was found", (BEFORE_STEP, "")),
+        _silent("how it is built is out of sight", ("EnergyModel(4096, 7).cuda()", "build_energy_model()")),
+    ),
+)

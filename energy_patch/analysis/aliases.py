@@ -10,7 +10,8 @@ import libcst as cst
 
 from energy_patch.analysis.calls import CallGraph
 from energy_patch.analysis.program import returns_of
-from energy_patch.syntax.tree import Binding, Scope, dotted_name, last_name
+from energy_patch.syntax.nodes import dotted_name, last_name
+from energy_patch.syntax.scopes import Binding, Scope
 
 Inside = Callable[[cst.BaseExpression], Sequence[cst.BaseExpression] | None]
 WRAPPERS = frozenset({"DDP", "DistributedDataParallel", "compile", "FSDP", "FullyShardedDataParallel", "prepare"})

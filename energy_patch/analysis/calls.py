@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import libcst as cst
 
 from energy_patch.analysis.program import Program, Use
-from energy_patch.syntax.tree import Scope, all_parameters, descendants, last_name
+from energy_patch.syntax.nodes import all_parameters, descendants, last_name
+from energy_patch.syntax.scopes import Scope
 
 
 class CallGraph:

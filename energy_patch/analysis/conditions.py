@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import libcst as cst
 
 from energy_patch.analysis.program import Program, own_nodes
-from energy_patch.syntax.tree import Comprehension, dotted_name, last_name
+from energy_patch.syntax.nodes import dotted_name, last_name
+from energy_patch.syntax.scopes import Comprehension
 
 ONE_RANK = re.compile(
     r"main_process|is_master|is_(main|first)\b|rank_?zero|rank\s*==\s*0|process_index\s*==\s*0|not\s+\w*rank\b"

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import libcst as cst
 
-from energy_patch.files.templates import FOLDER_NAME
 from energy_patch.locate.local_modules import local_module
 from energy_patch.refusal import Refusal
+from energy_patch.strategies.base import FOLDER_NAME
+from energy_patch.syntax.nodes import all_parameters, children, dotted_name, last_name
+from energy_patch.syntax.scopes import Binding, Scope
 from energy_patch.syntax.source import Source, read_source
-from energy_patch.syntax.tree import Binding, Scope, Tree, all_parameters, children, dotted_name, last_name
+from energy_patch.syntax.tree import Tree
 
 MAX_MODULES = 40  # each takes a parse; what lies behind them is said to be out of sight
 Definition = cst.FunctionDef | cst.ClassDef

@@ -9,7 +9,7 @@ from functools import cached_property
 import libcst as cst
 
 from energy_patch.analysis.program import Program, is_none
-from energy_patch.syntax.tree import dotted_name, last_name
+from energy_patch.syntax.nodes import dotted_name, last_name
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ import libcst as cst
 from energy_patch.analysis.program import Program
 from energy_patch.diagnose.study import Place, Study
 from energy_patch.locate.facts import ORIGINAL_LOSS
-from energy_patch.syntax.tree import Scope, dotted_name
+from energy_patch.syntax.nodes import dotted_name
+from energy_patch.syntax.scopes import Scope
 
 DIRECT = "call the loss directly"
 

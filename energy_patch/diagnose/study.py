@@ -16,12 +16,14 @@ from energy_patch.analysis.program import Program, Use
 from energy_patch.analysis.settings import Settings
 from energy_patch.analysis.uses import STAYS, Uses
 from energy_patch.locate.facts import ORIGINAL_LOSS
-from energy_patch.locate.locator import loss_calls
+from energy_patch.locate.loss_calls import loss_calls
 from energy_patch.locate.reached import follow_imports
 from energy_patch.refusal import Refusal
 from energy_patch.strategies.base import Strategy, Value
+from energy_patch.syntax.nodes import dotted_name, last_name
+from energy_patch.syntax.scopes import Scope
 from energy_patch.syntax.source import Source, read_source
-from energy_patch.syntax.tree import Scope, Tree, dotted_name, last_name
+from energy_patch.syntax.tree import Tree
 
 # Names and environment variables by which a script shows that it runs as several processes.
 RANKS = frozenset(

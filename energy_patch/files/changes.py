@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from energy_patch.files.templates import FOLDER_NAME, module_closure, template_bytes, template_names
+from energy_patch.files.templates import module_closure, template_bytes, template_names
 from energy_patch.record.schema import (
     CACHE_NAME,
     RECORD_NAME,
@@ -31,6 +31,7 @@ from energy_patch.record.schema import (
     sha256,
 )
 from energy_patch.refusal import Refusal
+from energy_patch.strategies.base import FOLDER_NAME
 from energy_patch.syntax.source import Source
 
 if sys.platform != "win32":

@@ -9,8 +9,8 @@ from difflib import SequenceMatcher
 from pathlib import Path
 
 from energy_patch.files.changes import FileChange
-from energy_patch.files.templates import FOLDER_NAME
 from energy_patch.record.schema import RECORD_NAME
+from energy_patch.strategies.base import FOLDER_NAME
 
 CONTEXT = 3
 _ESCAPES = {7: "a", 8: "b", 9: "t", 10: "n", 11: "v", 12: "f", 13: "r", 34: '"', 92: "\\"}

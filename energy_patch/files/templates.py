@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
-FOLDER_NAME = "energy_losses"
+from energy_patch.strategies.base import FOLDER_NAME
 
 
 def templates_folder() -> Path:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import libcst as cst
 
-from energy_patch.syntax.tree import Scope, Tree, all_parameters, descendants, dotted_name, last_name
+from energy_patch.syntax.nodes import all_parameters, descendants, dotted_name, last_name
+from energy_patch.syntax.scopes import Scope
+from energy_patch.syntax.tree import Tree
 
 Use = tuple[cst.Call, Scope]
 

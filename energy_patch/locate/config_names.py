@@ -10,7 +10,9 @@ import libcst as cst
 from energy_patch.locate.callers import Callers, Use, called_name, first_parameter
 from energy_patch.locate.dominance import Order, may_be_none
 from energy_patch.syntax.layout import statement_of
-from energy_patch.syntax.tree import Binding, Scope, Tree, dotted_name
+from energy_patch.syntax.nodes import dotted_name
+from energy_patch.syntax.scopes import Binding, Scope
+from energy_patch.syntax.tree import Tree
 
 # How an instance is made from a config class, other than by calling it.
 PARSERS = frozenset({"parse", "cli", "structured", "parse_config", "load_config", "from_cli", "CLI"})

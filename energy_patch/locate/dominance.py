@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import libcst as cst
 
-from energy_patch.syntax.tree import Scope, Tree, descendants, dotted_name
+from energy_patch.syntax.nodes import descendants, dotted_name
+from energy_patch.syntax.scopes import Scope
+from energy_patch.syntax.tree import Tree
 
 
 class Order:

@@ -7,28 +7,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from energy_patch.refusal import Refusal
+from energy_patch.syntax.places import LinePoint, Span
 from energy_patch.syntax.source import Source
 
 ORIGINAL_LOSS = "energy_inbatch_swap_infonce"
 ORIGINAL_PARAMETERS = ("energy_model", "h", "a_pos", "pad_mask", "tau", "reduce_steps")
 ORIGINAL_TAU = 0.5
-
-
-@dataclass(frozen=True)
-class Span:
-    """Offsets into the script's text, end exclusive."""
-
-    start: int
-    end: int
-
-
-@dataclass(frozen=True)
-class LinePoint:
-    """A place for whole new lines: offset of a line start (or the text's end), and the indentation to use."""
-
-    offset: int
-    indent: str
-    line: int
 
 
 @dataclass(frozen=True)
@@ -202,6 +186,23 @@ class LoneExit:
 
 
 @dataclass(frozen=True)
+class Display:
+    """A dictionary or list written out; `value` is how an entry's value is written, None where entries are strings."""
+
+    line: int
+    inside: Bracketed
+    value: str | None
+
+
+@dataclass(frozen=True)
+class LoggedEnergies:
+    """Dictionaries that hold an energy which the loss returned, and displays elsewhere that have the same keys."""
+
+    dictionaries: tuple[Display, ...] = ()
+    averages: tuple[Display, ...] = ()
+
+
+@dataclass(frozen=True)
 class Facts:
     """All that is known of one script before anything is decided.
 
@@ -219,6 +220,7 @@ class Facts:
     distributed: str | None
     identifiers: frozenset[str]
     warnings: tuple[LoneExit, ...] = ()
+    logged: LoggedEnergies = LoggedEnergies()
     is_reached: bool = False
 
 

@@ -2,50 +2,41 @@
 
 from __future__ import annotations
 
-import re
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 import libcst as cst
 
-from energy_patch.files.templates import FOLDER_NAME
 from energy_patch.locate.callers import Callers
+from energy_patch.locate.config_fields import config
 from energy_patch.locate.config_names import ConfigNames
 from energy_patch.locate.dominance import Order
 from energy_patch.locate.facts import (
     ORIGINAL_LOSS,
     ORIGINAL_PARAMETERS,
-    Argument,
-    Bracketed,
     Call,
-    Caller,
-    Config,
-    ConfigField,
     Facts,
     Function,
-    Item,
-    LinePoint,
-    Parameter,
-    Span,
 )
-from energy_patch.locate.local_modules import local_module
+from energy_patch.locate.imports import distributed, import_point, is_docstring
+from energy_patch.locate.loss_calls import loss_calls, refuse_other_references
 from energy_patch.locate.near_misses import near_misses
 from energy_patch.locate.rank_conditions import lone_exits, rank_conditions
-from energy_patch.locate.reached import Reached, Read, binds, follow_imports
+from energy_patch.locate.reached import Reached, Read, follow_imports
+from energy_patch.locate.signatures import arguments, function
 from energy_patch.refusal import Refusal
+from energy_patch.strategies.base import FOLDER_NAME
 from energy_patch.syntax.layout import (
     STATEMENTS,
-    comma_end,
-    indentation,
-    outer_span,
-    point_after,
     point_before,
-    skip_layout,
     statement_of,
 )
+from energy_patch.syntax.nodes import dotted_name
+from energy_patch.syntax.places import LinePoint, Span
+from energy_patch.syntax.scopes import Comprehension, Scope
 from energy_patch.syntax.source import Source, check_compiles
-from energy_patch.syntax.tree import Binding, Comprehension, Scope, Tree, all_parameters, deep_trees, dotted_name
+from energy_patch.syntax.tree import Tree, deep_trees
 
 BLOCKS = (cst.IndentedBlock, cst.Module)
 
@@ -99,20 +90,20 @@ def _located(tree: Tree, reached: Reached | None, used: frozenset[str] | None) -
     all_calls = loss_calls(tree)
     found = [use for use in all_calls if used is None or _top_level_name(tree, use[0]) in {None, *used}]
     if found or used is None:
-        _refuse_other_references(tree, all_calls)
+        refuse_other_references(tree, all_calls)
     callers = Callers(tree)
     names = ConfigNames(tree, callers, Order(tree), found)
     functions: dict[cst.FunctionDef, Function] = {}
     calls = tuple(_call(tree, callers, names, call, scope, functions) for call, scope in found)
     first = _first_use(tree, calls)
-    imports, relative = _import_point(tree, found, first)
+    imports, relative = import_point(tree, found, first)
     return Facts(
         source=tree.source,
         calls=calls,
-        config=None if reached else _config(tree, names),
+        config=None if reached else config(tree, names),
         imports=imports,
         package=_package(tree, reached, relative),
-        distributed=_distributed(tree, first),
+        distributed=distributed(tree, first),
         identifiers=_identifiers(tree),
         warnings=lone_exits(tree, callers, found),
         is_reached=reached is not None,
@@ -141,100 +132,6 @@ def _first_use(tree: Tree, calls: Iterable[Call]) -> int:
     return max(bisect_right(lines, tree.source.line_of(min(offsets))) - 1, 0)
 
 
-def loss_calls(tree: Tree) -> list[tuple[cst.Call, Scope]]:
-    """The calls that resolve to the original loss."""
-    return [(call, scope) for call, scope in tree.calls if _is_loss(tree, call.func, scope)]
-
-
-def _is_loss(tree: Tree, node: cst.BaseExpression, scope: Scope) -> bool:
-    """Whether an expression means the original loss here.
-
-    Raises:
-        Refusal: `ambiguous`, where the name may also mean something else.
-    """
-    name = dotted_name(node)
-    if name is None:
-        return False
-    first, _, rest = name.partition(".")
-    if rest and rest.rsplit(".", 1)[-1] != ORIGINAL_LOSS:
-        return False
-    bindings = scope.resolve(first)
-    if not bindings and not rest and first == ORIGINAL_LOSS:
-        return _is_star_imported(tree)
-    if rest:
-        return bool(bindings) and all(binding.kind == "import" for binding in bindings)
-    matches = [_binds_loss(tree, binding.node) for binding in bindings]
-    if any(matches) and not all(matches):
-        other = bindings[matches.index(False)].node
-        message = (
-            f"{first} is imported and also bound on line {tree.line(other)}, so what the call means depends on the "
-            "order of execution; give one of them another name"
-        )
-        raise Refusal("ambiguous", message, line=tree.line(node))
-    return any(matches)
-
-
-def _is_star_imported(tree: Tree) -> bool:
-    """Whether a star import at the top level brings in the loss, as the file that it reads shows."""
-    for statement in tree.module.body:
-        for part in statement.body if isinstance(statement, cst.SimpleStatementLine) else ():
-            if isinstance(part, cst.ImportFrom) and isinstance(part.names, cst.ImportStar):
-                module = (dotted_name(part.module) or "") if part.module else ""
-                path = local_module(tree.script, module, len(part.relative), importer=tree.source.path)
-                if path is not None and binds(path, ORIGINAL_LOSS, tree.script):
-                    return True
-    return False
-
-
-def _binds_loss(tree: Tree, node: cst.CSTNode) -> bool:
-    if isinstance(node, cst.ImportAlias):
-        return dotted_name(node.name) == ORIGINAL_LOSS
-    if not isinstance(node, cst.FunctionDef) or node.name.value != ORIGINAL_LOSS:
-        return False
-    names = tuple(parameter.name.value for parameter in all_parameters(node.params))
-    if len(names) < 3 or names != ORIGINAL_PARAMETERS[: len(names)] or node.asynchronous is not None:
-        message = (
-            f"this {ORIGINAL_LOSS} takes ({', '.join(names)}) instead of ({', '.join(ORIGINAL_PARAMETERS)}), so it is "
-            "another function than the one that energy-patch replaces; give it another name, or the original's "
-            "parameters"
-        )
-        raise Refusal("unsupported", message, line=tree.line(node.name))
-    return True
-
-
-def _refuse_other_references(tree: Tree, found: list[tuple[cst.Call, Scope]]) -> None:
-    """If one reference cannot be rewritten, none is: a loss that is passed around would keep its local negatives."""
-    called = {call.func for call, _ in found}
-    nodes: Iterable[tuple[cst.Name | cst.Attribute, Scope]] = [*tree.names, *tree.attributes]
-    for node, scope in nodes:
-        if node in called or isinstance(tree.parents[node], cst.Attribute | cst.ImportAlias | cst.AssignTarget):
-            continue
-        if isinstance(tree.parents[node], cst.FunctionDef | cst.AsName | cst.ImportFrom):
-            continue
-        if _is_loss(tree, node, scope):
-            message = (
-                f"{dotted_name(node)} is {_use(tree, node)} here, not called, so the patch cannot see what it will be "
-                "given; call it directly, or write a function of your own that calls it, and use that here"
-            )
-            raise Refusal("unsupported", message, line=tree.line(node))
-
-
-def _use(tree: Tree, node: cst.CSTNode) -> str:
-    """What is done with a loss that is not called, in words."""
-    parent = tree.parents[node]
-    match parent:
-        case cst.Arg() if isinstance(around := tree.parents[parent], cst.Call):
-            name = dotted_name(around.func)
-            return f"handed to {name}()" if name else "handed on"
-        case cst.DictElement() | cst.Element():
-            return "stored in a collection"
-        case cst.Assign() | cst.AnnAssign() | cst.NamedExpr():
-            return "given another name"
-        case cst.Param():
-            return "the default of a parameter"
-    return "used"
-
-
 def _call(
     tree: Tree,
     callers: Callers,
@@ -247,12 +144,12 @@ def _call(
     around = scope.function()
     definition = around.node if isinstance(around.node, cst.FunctionDef) else None
     if definition is not None and definition not in functions:
-        functions[definition] = _function(tree, callers, names, definition, around)
+        functions[definition] = function(tree, callers, names, definition, around)
     before, block = _line_before(tree, call)
     return Call(
         line=tree.line(call),
         function=Span(start, end),
-        arguments=_arguments(tree, call),
+        arguments=arguments(tree, call),
         config=names.expression(scope, call),
         before=before,
         body=_body(tree, definition),
@@ -272,7 +169,7 @@ def _body(tree: Tree, definition: cst.FunctionDef | None) -> LinePoint | None:
     if definition is None or not isinstance(definition.body, cst.IndentedBlock):
         return None
     first, *others = definition.body.body
-    return point_before(tree, others[0] if others and _is_docstring(first) else first)
+    return point_before(tree, others[0] if others and is_docstring(first) else first)
 
 
 def _is_conditional(tree: Tree, call: cst.Call) -> bool:
@@ -294,110 +191,6 @@ def _model_bound(tree: Tree, call: cst.Call, scope: Scope) -> tuple[int, ...]:
     models = [item.value for item in call.args if item.keyword is None or item.keyword.value == ORIGINAL_PARAMETERS[0]]
     first = (dotted_name(models[0]) or "").split(".")[0] if models else ""
     return tuple(tree.span(binding.node)[0] for binding in scope.resolve(first))
-
-
-def _function(tree: Tree, callers: Callers, names: ConfigNames, node: cst.FunctionDef, inner: Scope) -> Function:
-    calls, references = callers.uses_of_function(node)
-    if not callers.is_transparent(node):
-        # What the decorator made of it may not take one argument more.
-        references = [*(call.func for call, _ in calls), *references]
-        calls = []
-    return Function(
-        name=node.name.value,
-        line=tree.line(node.name),
-        parameters=_parameters(tree, node),
-        callers=tuple(_caller(tree, names, call, scope, inner) for call, scope in calls),
-        reference_lines=tuple(tree.line(reference) for reference in references),
-        bound=frozenset(inner.bindings),
-    )
-
-
-def _caller(tree: Tree, names: ConfigNames, call: cst.Call, scope: Scope, callee: Scope) -> Caller:
-    around = scope.function().node
-    within = around.name.value if isinstance(around, cst.FunctionDef) else "the module"
-    is_recursive = around is callee.node
-    return Caller(tree.line(call), within, _arguments(tree, call), names.expression(scope, call), is_recursive)
-
-
-def _arguments(tree: Tree, call: cst.Call) -> Bracketed:
-    text = tree.source.text
-    open_ = tree.span(call.func)[1]
-    while text[open_] != "(":
-        open_ = skip_layout(text, open_ + 1 if text[open_] == ")" else open_)
-    close = tree.span(call)[1] - 1
-    items = []
-    for argument in call.args:
-        start, end = tree.span(argument)
-        if isinstance(argument.value, cst.GeneratorExp) and not argument.value.lpar:
-            message = "this call passes a generator without parentheses of its own; put it in parentheses and run again"
-            raise Refusal("unsupported", message, line=tree.line(call))
-        items.append(
-            Argument(
-                Span(start, end),
-                comma_end(text, end),
-                argument.keyword.value if argument.keyword else None,
-                argument.star,
-                text[slice(*outer_span(tree, argument.value))],
-                isinstance(argument.value, cst.BaseNumber | cst.BaseString)
-                or (isinstance(argument.value, cst.Name) and argument.value.value in ("None", "True", "False")),
-            )
-        )
-    return _bracketed(text, open_, close, items)
-
-
-def _parameters(tree: Tree, node: cst.FunctionDef) -> Bracketed:
-    text = tree.source.text
-    open_ = skip_layout(text, tree.span(node.name)[1])
-    if text[open_] == "[":  # type parameters (PEP 695)
-        assert node.type_parameters is not None
-        open_ = text.index("]", tree.span(node.type_parameters)[1] - 1) + 1
-        open_ = skip_layout(text, open_)
-    items: list[Item] = []
-    parameters = node.params
-    for parameter in all_parameters(parameters):
-        if isinstance(parameters.star_arg, cst.ParamStar) and parameter is next(iter(parameters.kwonly_params), None):
-            items.append(_separator(text, items, open_, "*"))
-        items.append(_parameter(tree, parameter))
-        if parameters.posonly_params and parameter is parameters.posonly_params[-1]:
-            items.append(_separator(text, items, open_, "/"))
-    end = items[-1] if items else None
-    close = skip_layout(text, (end.comma_end or end.span.end) if end else open_ + 1)
-    return _bracketed(text, open_, close, items)
-
-
-def _parameter(tree: Tree, parameter: cst.Param) -> Parameter:
-    text = tree.source.text
-    start = tree.span(parameter)[0]
-    last = parameter.default or (parameter.annotation.annotation if parameter.annotation else parameter.name)
-    end = outer_span(tree, last)[1]
-    default = text[slice(*outer_span(tree, parameter.default))] if parameter.default else None
-    equal = "="
-    if parameter.default is not None:
-        before = parameter.annotation.annotation if parameter.annotation else parameter.name
-        gap = text[outer_span(tree, before)[1] : outer_span(tree, parameter.default)[0]]
-        equal = gap if gap.strip(" ") == "=" else "="
-    return Parameter(
-        Span(start, end),
-        comma_end(text, end),
-        parameter.name.value,
-        parameter.star if isinstance(parameter.star, str) else "",
-        parameter.annotation is not None,
-        default,
-        equal,
-    )
-
-
-def _separator(text: str, items: list[Item], open_: int, sign: str) -> Item:
-    previous = items[-1] if items else None
-    start = skip_layout(text, (previous.comma_end or previous.span.end) if previous else open_ + 1)
-    assert text[start] == sign
-    return Item(Span(start, start + 1), comma_end(text, start + 1), None, sign)
-
-
-def _bracketed(text: str, open_: int, close: int, items: Iterable[Item]) -> Bracketed:
-    if text[open_] != "(" or text[close] != ")":
-        raise AssertionError(f"parentheses expected at {open_} and {close}")
-    return Bracketed(open_, close, tuple(items))
 
 
 def _line_before(tree: Tree, call: cst.Call) -> tuple[LinePoint | None, tuple[int, ...]]:
@@ -462,176 +255,3 @@ def _in_scope(tree: Tree, call: cst.Call, scope: Scope) -> frozenset[str]:
 def _identifiers(tree: Tree) -> frozenset[str]:
     bound = {name for scope in tree.all_scopes for name in scope.bindings}
     return frozenset(bound | {name.value for name, _ in tree.names})
-
-
-def _import_point(tree: Tree, found: list[tuple[cst.Call, Scope]], first: int) -> tuple[LinePoint, bool]:
-    """After the top-level import that brought in the loss, else after the last one before the patch's first line."""
-    top_level = [
-        statement
-        for statement in tree.module.body[:first]
-        if isinstance(statement, cst.SimpleStatementLine)
-        and any(isinstance(part, cst.Import | cst.ImportFrom) for part in statement.body)
-    ]
-    bringing = None
-    relative = False
-    for call, scope in found:
-        for binding in scope.resolve((dotted_name(call.func) or "").split(".")[0]):
-            if binding.kind != "import":
-                continue
-            imported = tree.parents[binding.node]
-            relative = relative or (isinstance(imported, cst.ImportFrom) and bool(imported.relative))
-            line = tree.parents[imported]
-            bringing = line if bringing is None and line in top_level else bringing
-    statement = bringing or (top_level[-1] if top_level else _docstring(tree.module))
-    source = tree.source
-    if statement is None:
-        return LinePoint(_after_opening_comments(source), "", 1), relative
-    return point_after(tree, statement), relative
-
-
-def _docstring(module: cst.Module) -> cst.CSTNode | None:
-    first = module.body[0] if module.body else None
-    return first if first is not None and _is_docstring(first) else None
-
-
-def _is_docstring(statement: cst.CSTNode) -> bool:
-    expression = statement.body[0] if isinstance(statement, cst.SimpleStatementLine) else None
-    return isinstance(expression, cst.Expr) and isinstance(expression.value, cst.SimpleString)
-
-
-def _after_opening_comments(source: Source) -> int:
-    """Past a `#!` line and a coding cookie, which must stay on the first two lines."""
-    offset = 0
-    while source.text.startswith("#", offset):
-        offset = source.next_line(offset)
-    return offset
-
-
-def _distributed(tree: Tree, first: int) -> str | None:
-    """How the top level names `torch.distributed` before the patch's first line, if it does so without conditions."""
-    for statement in tree.module.body[:first]:
-        if not isinstance(statement, cst.SimpleStatementLine):
-            continue
-        for part in statement.body:
-            for spelling in _distributed_spellings(part):
-                bindings = tree.root.bindings.get(spelling.split(".")[0], [])
-                if all(_imports_torch(tree, binding) for binding in bindings):
-                    return spelling
-    return None
-
-
-def _imports_torch(tree: Tree, binding: Binding) -> bool:
-    if not isinstance(binding.node, cst.ImportAlias):
-        return False
-    imported = tree.parents[binding.node]
-    if isinstance(imported, cst.Import):
-        name = dotted_name(binding.node.name) or ""
-        return name == "torch.distributed" or (binding.node.asname is None and name.split(".")[0] == "torch")
-    return bool(_distributed_spellings(imported))
-
-
-def _distributed_spellings(part: cst.CSTNode) -> list[str]:
-    if isinstance(part, cst.Import):
-        names = [alias for alias in part.names if dotted_name(alias.name) == "torch.distributed"]
-    elif isinstance(part, cst.ImportFrom) and not isinstance(part.names, cst.ImportStar):
-        of_torch = part.module is not None and dotted_name(part.module) == "torch" and not part.relative
-        names = [alias for alias in part.names if of_torch and dotted_name(alias.name) == "distributed"]
-    else:
-        names = []
-    return [(dotted_name(alias.asname.name) if alias.asname else dotted_name(alias.name)) or "" for alias in names]
-
-
-def _config(tree: Tree, names: ConfigNames) -> Config | None:
-    node = names.config_class
-    if node is None or not isinstance(node.body, cst.IndentedBlock):
-        return None
-    source = tree.source
-    fields = _fields(tree, node)
-    if not fields:
-        return None
-    last = _last_field(node.body.body)
-    offset = source.line_start(tree.span(last)[0])
-    # What the class has besides: inherited fields, and names of its own that are none.
-    inherited = [item for base in names.bases(node) for item in _fields(tree, base)]
-    others = [
-        _no_field(tree, name, binding.node)
-        for name, bindings in _inside(tree, node).bindings.items()
-        for binding in bindings[:1]
-    ]
-    indent = indentation(source, offset)
-    end = source.next_line(tree.span(last)[1])
-    # A comment that continues the last field's own stands deeper than the fields do.
-    while (comment := re.compile(r"([ \t]*)#").match(source.text, end)) and len(comment[1]) > len(indent):
-        end = source.next_line(end)
-    return Config(
-        name=node.name.value,
-        line=tree.line(node.name),
-        fields=tuple({item.name: item for item in reversed([*fields, *inherited, *others])}.values())[::-1],
-        after_fields=LinePoint(end, indent, source.line_of(tree.span(last)[1])),
-        comment_column=_comment_column(source, fields),
-    )
-
-
-def _fields(tree: Tree, node: cst.ClassDef) -> list[ConfigField]:
-    lines = [statement for statement in node.body.body if isinstance(statement, cst.SimpleStatementLine)]
-    parts = [part for line in lines for part in line.body]
-    return [
-        _config_field(tree, part)
-        for part in parts
-        if isinstance(part, cst.AnnAssign) and isinstance(part.target, cst.Name)
-    ]
-
-
-def _last_field(body: Sequence[cst.CSTNode]) -> cst.CSTNode:
-    """The last field of a class, or the string below it that describes it."""
-    last = body[0]
-    for statement, following in zip(body, [*body[1:], None], strict=True):
-        parts = statement.body if isinstance(statement, cst.SimpleStatementLine) else ()
-        if any(isinstance(part, cst.AnnAssign) for part in parts):
-            last = parts[-1]
-            after = following.body[0] if isinstance(following, cst.SimpleStatementLine) else None
-            if isinstance(after, cst.Expr) and isinstance(after.value, cst.SimpleString | cst.ConcatenatedString):
-                last = after
-    return last
-
-
-def _inside(tree: Tree, node: cst.ClassDef | cst.FunctionDef) -> Scope:
-    return tree.scopes[node.body]
-
-
-def _no_field(tree: Tree, name: str, node: cst.CSTNode) -> ConfigField:
-    span = Span(*tree.span(node))
-    return ConfigField(name, "(no annotation)", None, span, None, tree.line(node))
-
-
-def _config_field(tree: Tree, part: cst.AnnAssign) -> ConfigField:
-    assert isinstance(part.target, cst.Name)
-    default = _default(part.value)
-    value = Span(*outer_span(tree, default)) if default else None
-    last = part.value or part.annotation.annotation
-    return ConfigField(
-        name=part.target.value,
-        annotation=tree.text(part.annotation.annotation),
-        default=tree.source.text[value.start : value.end] if value else None,
-        statement=Span(tree.span(part.target)[0], outer_span(tree, last)[1]),
-        value=value,
-        line=tree.line(part),
-    )
-
-
-def _default(value: cst.BaseExpression | None) -> cst.BaseExpression | None:
-    """What a field has by default: the value itself, or that of `field(default=...)`."""
-    if isinstance(value, cst.Call) and dotted_name(value.func) in ("field", "dataclasses.field"):
-        given = [item.value for item in value.args if item.keyword and item.keyword.value == "default"]
-        return given[0] if given else value
-    return value
-
-
-def _comment_column(source: Source, fields: Iterable[ConfigField]) -> int | None:
-    """The column at which most of the fields' trailing comments start."""
-    columns: list[int] = []
-    for item in fields:
-        rest = source.text[item.statement.end : source.line_end(item.statement.end)]
-        if (stripped := rest.lstrip(" ")).startswith("#"):
-            columns.append(item.statement.end - source.line_start(item.statement.end) + len(rest) - len(stripped))
-    return max(set(columns), key=columns.count) if columns else None

@@ -10,7 +10,9 @@ import libcst as cst
 from energy_patch.locate.callers import Callers, Use, called_name
 from energy_patch.locate.facts import LoneExit
 from energy_patch.syntax.layout import statement_of
-from energy_patch.syntax.tree import Scope, Tree, children, descendants, dotted_name
+from energy_patch.syntax.nodes import children, descendants, dotted_name
+from energy_patch.syntax.scopes import Scope
+from energy_patch.syntax.tree import Tree
 
 # What tells ranks apart, as a name or an attribute; `lora_rank` and the like are something else.
 RANK_NAME = re.compile(

@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from energy_patch import __version__
-from energy_patch.files.templates import FOLDER_NAME, module_closure, template_bytes, template_names
+from energy_patch.files.templates import module_closure, template_bytes, template_names
 from energy_patch.refusal import Refusal
 from energy_patch.rewrite.edits import Edit, apply_edits
+from energy_patch.strategies.base import FOLDER_NAME
 from energy_patch.syntax.source import LINE_END, Source, decode_source
 from energy_patch.syntax.tokens import COMMENT, identifiers, lex
 

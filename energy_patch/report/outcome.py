@@ -11,9 +11,9 @@ from typing import Literal
 from energy_patch.commands.batch import Script, Settled, Stopped
 from energy_patch.files.changes import FileChange
 from energy_patch.files.diff import unified_diff
-from energy_patch.files.templates import FOLDER_NAME
 from energy_patch.record.schema import ScriptEntry
 from energy_patch.refusal import Reason, Refusal
+from energy_patch.strategies.base import FOLDER_NAME
 
 OutcomeName = Literal[
     "patched",

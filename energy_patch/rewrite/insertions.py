@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from energy_patch.locate.facts import Bracketed, ConfigField, Item, LinePoint
+from energy_patch.locate.facts import Bracketed, ConfigField, Item
 from energy_patch.rewrite.edits import Edit
+from energy_patch.syntax.places import LinePoint
 from energy_patch.syntax.source import Source
 
 

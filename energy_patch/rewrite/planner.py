@@ -17,7 +17,6 @@ from energy_patch.locate.facts import (
     ConfigField,
     Facts,
     Function,
-    LinePoint,
     listed,
 )
 from energy_patch.refusal import Refusal
@@ -25,6 +24,7 @@ from energy_patch.rewrite.edits import Edit, apply_edits, invert_edits
 from energy_patch.rewrite.insertions import append_items, insert_item, line_edit, replace_default
 from energy_patch.strategies.base import TAU, Option, Strategy
 from energy_patch.strategies.base import Value as Value
+from energy_patch.syntax.places import LinePoint
 from energy_patch.syntax.source import Source, check_compiles, decode_source
 
 DOTTED_NAME = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)*")

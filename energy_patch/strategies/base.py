@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
+FOLDER_NAME = "energy_losses"  # where a script's loss modules are copied to, beside it
 Value = str | int | float
 
 

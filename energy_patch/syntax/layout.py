@@ -6,7 +6,7 @@ import re
 
 import libcst as cst
 
-from energy_patch.locate.facts import LinePoint
+from energy_patch.syntax.places import LinePoint
 from energy_patch.syntax.source import LINE_END, Source
 from energy_patch.syntax.tree import Tree
 

@@ -16,10 +16,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 
-from energy_patch.files.templates import FOLDER_NAME
 from energy_patch.record.schema import Region, ScriptEntry, sha256
 from energy_patch.refusal import Refusal
 from energy_patch.rewrite.edits import Edit, apply_edits
+from energy_patch.strategies.base import FOLDER_NAME
 from energy_patch.syntax.source import LINE_END, Source, check_compiles, decode_source
 from energy_patch.syntax.tokens import CLOSERS, COMMENT, ERROR, OPENERS, Token, identifiers, lex, parse, same
 from energy_patch.unpatch.regions import Place, Script, core_tokens, find_places, make_pattern

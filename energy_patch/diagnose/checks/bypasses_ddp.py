@@ -14,7 +14,8 @@ from energy_patch.analysis.conditions import without_gradients
 from energy_patch.analysis.uses import Uses, silent_exchanges
 from energy_patch.diagnose.check import Check, Example, Found, edited
 from energy_patch.diagnose.study import Study
-from energy_patch.syntax.tree import Scope, children, dotted_name, last_name
+from energy_patch.syntax.nodes import children, dotted_name, last_name
+from energy_patch.syntax.scopes import Scope
 
 DDP = frozenset({"DDP", "DistributedDataParallel"})
 NO_GRADIENT = frozenset({"detach", "item", "tolist", "numpy", "argmax", "argmin", "data", "shape", "device", "dtype"})

@@ -12,7 +12,7 @@ from energy_patch.diagnose.check import Check, Example, Found, edited
 from energy_patch.diagnose.examples import LOOP
 from energy_patch.diagnose.study import Place, Study, argument_of
 from energy_patch.locate.facts import ORIGINAL_LOSS
-from energy_patch.syntax.tree import last_name
+from energy_patch.syntax.nodes import last_name
 
 LOCAL_METHODS = frozenset(
     {"to", "float", "double", "half", "bfloat16", "type", "cuda", "cpu", "detach", "clone", "contiguous", "view"}

@@ -11,7 +11,7 @@ from energy_patch.analysis.program import Use, is_none, own_nodes
 from energy_patch.diagnose.check import Check, Example, Found, edited
 from energy_patch.diagnose.examples import FUNCTION
 from energy_patch.diagnose.study import Study, argument_of
-from energy_patch.syntax.tree import descendants, dotted_name, last_name
+from energy_patch.syntax.nodes import descendants, dotted_name, last_name
 
 KEEPS_CALL = frozenset({"no_grad", "inference_mode", "enable_grad", "autocast"})
 

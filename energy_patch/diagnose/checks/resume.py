@@ -12,7 +12,7 @@ from energy_patch.analysis.uses import LOADS
 from energy_patch.diagnose.check import Check, Example, Found, edited
 from energy_patch.diagnose.checks.separate_models import saves_of_model
 from energy_patch.diagnose.study import Model, Study, base_of_build
-from energy_patch.syntax.tree import descendants, last_name
+from energy_patch.syntax.nodes import descendants, last_name
 
 FIELD = re.compile(r"resume(_\w+)?")
 FROM_FILE = re.compile(r"ckpt|checkpoint|resume|path|pretrain|weights|load|restore", re.IGNORECASE)

@@ -15,7 +15,7 @@ from energy_patch.analysis.uses import EXCHANGES, WRAPS, silent_exchanges
 from energy_patch.diagnose.check import Check, Example, Found, edited
 from energy_patch.diagnose.examples import LOOP
 from energy_patch.diagnose.study import Model, Place, Study, base_of_build
-from energy_patch.syntax.tree import descendants, last_name
+from energy_patch.syntax.nodes import descendants, last_name
 
 State = Literal["separate", "shared", "unknown"]
 

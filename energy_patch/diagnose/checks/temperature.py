@@ -15,7 +15,8 @@ from energy_patch.diagnose.check import Check, Example, Found, edited
 from energy_patch.diagnose.examples import LOOP, SEPARATE
 from energy_patch.diagnose.study import Study, argument_of, base_of_build
 from energy_patch.locate.facts import ORIGINAL_TAU
-from energy_patch.syntax.tree import Scope, last_name
+from energy_patch.syntax.nodes import last_name
+from energy_patch.syntax.scopes import Scope
 
 USUAL, USUAL_RANGE = 0.07, 2.0
 WARM = 15.0  # two logits that differ by less at most: 20 at tau 0.1 trains well, 6.7 at 0.3 does not (README)

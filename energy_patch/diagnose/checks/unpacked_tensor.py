@@ -12,7 +12,7 @@ from energy_patch.diagnose.examples import LOOP, SEPARATE
 from energy_patch.diagnose.study import Study, base_of_build
 from energy_patch.locate.facts import ORIGINAL_LOSS
 from energy_patch.locate.near_misses import SIBLING
-from energy_patch.syntax.tree import dotted_name
+from energy_patch.syntax.nodes import dotted_name
 
 EXPLICIT_LOSS = "energy_infonce_loss"
 TENSOR_METHODS = frozenset({"view", "squeeze", "unsqueeze", "reshape", "mean", "sum", "float", "detach", "flatten"})

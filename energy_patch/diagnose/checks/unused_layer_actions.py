@@ -10,7 +10,8 @@ import libcst as cst
 from energy_patch.diagnose.check import Check, Example, Found, edited
 from energy_patch.diagnose.examples import LOOP, SEPARATE
 from energy_patch.diagnose.study import Study
-from energy_patch.syntax.tree import Binding, Scope, descendants
+from energy_patch.syntax.nodes import descendants
+from energy_patch.syntax.scopes import Binding, Scope
 
 NAME = re.compile(r"layer|action", re.IGNORECASE)
 READS_ALL = frozenset({"locals", "vars", "eval", "exec", "globals"})

@@ -1,0 +1,112 @@
+"""Which calls mean the original loss: by import, alias, module attribute, star import, or definition."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import libcst as cst
+
+from energy_patch.locate.facts import (
+    ORIGINAL_LOSS,
+    ORIGINAL_PARAMETERS,
+)
+from energy_patch.locate.local_modules import local_module
+from energy_patch.locate.reached import binds
+from energy_patch.refusal import Refusal
+from energy_patch.syntax.nodes import all_parameters, dotted_name
+from energy_patch.syntax.scopes import Scope
+from energy_patch.syntax.tree import Tree
+
+
+def loss_calls(tree: Tree) -> list[tuple[cst.Call, Scope]]:
+    """The calls that resolve to the original loss."""
+    return [(call, scope) for call, scope in tree.calls if _is_loss(tree, call.func, scope)]
+
+
+def _is_loss(tree: Tree, node: cst.BaseExpression, scope: Scope) -> bool:
+    """Whether an expression means the original loss here.
+
+    Raises:
+        Refusal: `ambiguous`, where the name may also mean something else.
+    """
+    name = dotted_name(node)
+    if name is None:
+        return False
+    first, _, rest = name.partition(".")
+    if rest and rest.rsplit(".", 1)[-1] != ORIGINAL_LOSS:
+        return False
+    bindings = scope.resolve(first)
+    if not bindings and not rest and first == ORIGINAL_LOSS:
+        return _is_star_imported(tree)
+    if rest:
+        return bool(bindings) and all(binding.kind == "import" for binding in bindings)
+    matches = [_binds_loss(tree, binding.node) for binding in bindings]
+    if any(matches) and not all(matches):
+        other = bindings[matches.index(False)].node
+        message = (
+            f"{first} is imported and also bound on line {tree.line(other)}, so what the call means depends on the "
+            "order of execution; give one of them another name"
+        )
+        raise Refusal("ambiguous", message, line=tree.line(node))
+    return any(matches)
+
+
+def _is_star_imported(tree: Tree) -> bool:
+    """Whether a star import at the top level brings in the loss, as the file that it reads shows."""
+    for statement in tree.module.body:
+        for part in statement.body if isinstance(statement, cst.SimpleStatementLine) else ():
+            if isinstance(part, cst.ImportFrom) and isinstance(part.names, cst.ImportStar):
+                module = (dotted_name(part.module) or "") if part.module else ""
+                path = local_module(tree.script, module, len(part.relative), importer=tree.source.path)
+                if path is not None and binds(path, ORIGINAL_LOSS, tree.script):
+                    return True
+    return False
+
+
+def _binds_loss(tree: Tree, node: cst.CSTNode) -> bool:
+    if isinstance(node, cst.ImportAlias):
+        return dotted_name(node.name) == ORIGINAL_LOSS
+    if not isinstance(node, cst.FunctionDef) or node.name.value != ORIGINAL_LOSS:
+        return False
+    names = tuple(parameter.name.value for parameter in all_parameters(node.params))
+    if len(names) < 3 or names != ORIGINAL_PARAMETERS[: len(names)] or node.asynchronous is not None:
+        message = (
+            f"this {ORIGINAL_LOSS} takes ({', '.join(names)}) instead of ({', '.join(ORIGINAL_PARAMETERS)}), so it is "
+            "another function than the one that energy-patch replaces; give it another name, or the original's "
+            "parameters"
+        )
+        raise Refusal("unsupported", message, line=tree.line(node.name))
+    return True
+
+
+def refuse_other_references(tree: Tree, found: list[tuple[cst.Call, Scope]]) -> None:
+    """If one reference cannot be rewritten, none is: a loss that is passed around would keep its local negatives."""
+    called = {call.func for call, _ in found}
+    nodes: Iterable[tuple[cst.Name | cst.Attribute, Scope]] = [*tree.names, *tree.attributes]
+    for node, scope in nodes:
+        if node in called or isinstance(tree.parents[node], cst.Attribute | cst.ImportAlias | cst.AssignTarget):
+            continue
+        if isinstance(tree.parents[node], cst.FunctionDef | cst.AsName | cst.ImportFrom):
+            continue
+        if _is_loss(tree, node, scope):
+            message = (
+                f"{dotted_name(node)} is {_use(tree, node)} here, not called, so the patch cannot see what it will be "
+                "given; call it directly, or write a function of your own that calls it, and use that here"
+            )
+            raise Refusal("unsupported", message, line=tree.line(node))
+
+
+def _use(tree: Tree, node: cst.CSTNode) -> str:
+    """What is done with a loss that is not called, in words."""
+    parent = tree.parents[node]
+    match parent:
+        case cst.Arg() if isinstance(around := tree.parents[parent], cst.Call):
+            name = dotted_name(around.func)
+            return f"handed to {name}()" if name else "handed on"
+        case cst.DictElement() | cst.Element():
+            return "stored in a collection"
+        case cst.Assign() | cst.AnnAssign() | cst.NamedExpr():
+            return "given another name"
+        case cst.Param():
+            return "the default of a parameter"
+    return "used"

@@ -1,0 +1,72 @@
+"""Nodes of a syntax tree: what they are called, and what stands below them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import fields
+from functools import cache
+
+import libcst as cst
+
+LAYOUT_FIELDS = (
+    "whitespace",
+    "lines",
+    "header",
+    "footer",
+    "indent",
+    "newline",
+    "lpar",
+    "rpar",
+    "semicolon",
+    "comma",
+)
+
+
+def last_name(node: cst.CSTNode) -> str:
+    """`c` of `a.b.c`, also behind a call: what a callee is called."""
+    if isinstance(node, cst.Attribute):
+        return node.attr.value
+    return node.value if isinstance(node, cst.Name) else ""
+
+
+def dotted_name(node: cst.CSTNode) -> str | None:
+    """`a.b.c` for a chain of names and attributes, else None."""
+    if isinstance(node, cst.Name):
+        return node.value
+    if isinstance(node, cst.Attribute) and (base := dotted_name(node.value)) is not None:
+        return f"{base}.{node.attr.value}"
+    return None
+
+
+def children(node: cst.CSTNode) -> Iterator[cst.CSTNode]:
+    """The nodes just below a node, layout left out, in source order."""
+    for name in _child_fields(type(node)):
+        value = getattr(node, name)
+        if isinstance(value, cst.CSTNode):
+            yield value
+        elif isinstance(value, (list, tuple)):
+            for item in value:
+                if isinstance(item, cst.CSTNode):
+                    yield item
+
+
+@cache
+def _child_fields(kind: type[cst.CSTNode]) -> tuple[str, ...]:
+    names = (item.name for item in fields(kind))
+    return tuple(name for name in names if not any(layout in name for layout in LAYOUT_FIELDS))
+
+
+def descendants(node: cst.CSTNode) -> Iterator[cst.CSTNode]:
+    """The node and all below it, layout left out, in source order."""
+    waiting = [node]
+    while waiting:
+        node = waiting.pop()
+        yield node
+        waiting += reversed([*children(node)])
+
+
+def all_parameters(parameters: cst.Parameters) -> list[cst.Param]:
+    """Every parameter in order: positional-only, plain, `*args`, keyword-only, `**kwargs`."""
+    star = [parameters.star_arg] if isinstance(parameters.star_arg, cst.Param) else []
+    last = [parameters.star_kwarg] if parameters.star_kwarg else []
+    return [*parameters.posonly_params, *parameters.params, *star, *parameters.kwonly_params, *last]

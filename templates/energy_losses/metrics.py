@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .ranks import Ranks, compare_with_gradients, unwrapped, weights_checksum
-from .scoring import is_folded
+from .scoring import materialised
 
 
 class Metrics(TypedDict, total=False):
@@ -92,8 +92,9 @@ def announce_later(energy_model: nn.Module, ranks: Ranks, check: Check | None, c
 
 
 def _line(energy_model: nn.Module, ranks: Ranks, candidates: int) -> str:
-    scoring = "folded" if is_folded(energy_model) else "plain"
-    return f"energy_losses: ranks {ranks.size}, candidates per row {candidates}, scoring {scoring}"
+    operations = ", ".join(materialised(energy_model))
+    repeated = f", materialised for all pairs: {operations}" if operations else ""
+    return f"energy_losses: ranks {ranks.size}, candidates per row {candidates}{repeated}"
 
 
 def _say(ranks: Ranks, call: int, line: str, equal: bool | None) -> None:

@@ -96,7 +96,7 @@ def step(rank: int, world: int, name: str, rows: list[int], change: str = "") ->
     broadcast_parameters(scored)
     with pytest.MonkeyPatch.context() as patch:
         if change == "small chunks":
-            patch.setattr(scoring, "_STEPS_PER_FOLDED_PASS", 2 * max(rows) * batch.a.shape[1])
+            patch.setattr(scoring, "_STEPS_PER_PASS", 2 * max(rows) * batch.a.shape[1])
         for _ in range(2):  # DDP looks back at the first step when the second begins
             model.zero_grad()
             loss, e_pos, e_neg = LOSSES[name](scored, batch)

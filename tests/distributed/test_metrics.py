@@ -39,11 +39,11 @@ def test_rank_0_prints_one_line(pool: Any, synchronised: bool, weights: str) -> 
     first, *others = pool.run(4, first_steps, synchronised, zoo.CrossEnergy)
     assert others == [""] * 3
     assert len(first.splitlines()) == 1
-    assert f"ranks 4, candidates per row 12, scoring folded, weights on the ranks {weights}" in first
+    assert f"ranks 4, candidates per row 12, weights on the ranks {weights}" in first
 
 
-def test_the_line_names_plain_scoring(pool: Any) -> None:
-    assert "scoring plain" in pool.run(2, first_steps, True, zoo.JointEnergy)[0]
+def test_the_line_names_what_was_materialised(pool: Any) -> None:
+    assert "per row 6, materialised for all pairs: cat, weights" in pool.run(2, first_steps, True, zoo.JointEnergy)[0]
 
 
 def ten_steps(

@@ -76,7 +76,7 @@ class Pairs(Tensor):
     @staticmethod
     def __new__(cls, kept: Tensor, at: int, grid: Grid) -> "Pairs":
         shape = (*kept.shape[:at], grid.pairs * kept.shape[at + 2], *kept.shape[at + 3 :])
-        self: Pairs = Tensor._make_wrapper_subclass(cls, shape, dtype=kept.dtype, device=kept.device)  # type: ignore[attr-defined]
+        self: Pairs = Tensor._make_wrapper_subclass(cls, shape, dtype=kept.dtype, device=kept.device)
         self.kept, self.at, self.grid, self.fixed, self.shared, self.attached = kept, at, grid, False, False, None
         return self
 
@@ -95,7 +95,7 @@ class Pairs(Tensor):
         name = func.__name__ if func.__name__ not in ("__get__", "__set__") else func.__self__.__name__ + func.__name__
         given = [x for x in tree_flatten((args, kwargs))[0] if isinstance(x, Pairs)]
         is_attribute = name.endswith("__get__") and name not in ("data__get__", "mT__get__")
-        if name in NATIVE or is_attribute or any([_is_opaque(x) for x in given]):
+        if name in NATIVE or is_attribute or sum(_is_opaque(x) for x in given):
             with torch._C.DisableTorchFunctionSubclass():
                 return func(*args, **kwargs)
         if name in NEEDS_PLAIN and (name != "grad" or any(isinstance(x, Pairs) for x in tree_flatten(args[1:])[0])):
@@ -114,7 +114,7 @@ class Pairs(Tensor):
         return result
 
     @classmethod
-    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
         """What no rule can see: an operation in C++ or in an ``autograd.Function``, whose gradient finds its way."""
         name, first = func.__name__.partition(".")[0], _first((args, kwargs))
         if name == "copy_" and isinstance(args[0], Pairs) and isinstance(args[1], Pairs):
@@ -142,7 +142,7 @@ class _Connect(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         axes = ctx.grid.rows, ctx.grid.columns, ctx.shape[ctx.at + 2]
-        return gradients[0].unflatten(ctx.at, axes).sum_to_size(ctx.shape), None, None
+        return _unflatten(gradients[0], ctx.at, axes).sum_to_size(ctx.shape), None, None
 
 
 def _pairs(kept: Tensor, at: int, grid: Grid) -> Pairs:
@@ -190,6 +190,10 @@ def _storage(x: Pairs) -> int:
     return x.kept.untyped_storage().data_ptr()
 
 
+def _unflatten(x: Any, at: int, sizes: Any) -> Any:
+    return x.unflatten(at, sizes)
+
+
 def _spread(kept: Tensor, at: int, grid: Grid) -> Tensor:
     return kept.expand(*kept.shape[:at], grid.rows, grid.columns, *kept.shape[at + 2 :])
 
@@ -220,19 +224,23 @@ def _recalled(func: Any, name: str, given: list[Pairs], args: Any, kwargs: Any) 
     except TypeError:
         return _applied(func, name, given, args, kwargs)
     found = grid.memo.get(key)
-    if found is None or any(x._version != version for x, version in found[1]):
+    if found is None or any(_version(x) != version for x, version in found[1]):
         # Saved here for all chunks, outside of the checkpoint that this chunk may run in.
         with saved_tensors_hooks(lambda x: x, lambda x: x):
             result = _applied(func, name, given, args, kwargs)
         values = tree_map(lambda x: (x.kept, x.at) if isinstance(x, Pairs) else x, result)
         tensors = [x for x in tree_flatten(values)[0] if isinstance(x, Tensor)]
         # The operands are held, so that no other tensor gets their identity.
-        found = grid.memo[key] = result, [(x, x._version) for x in tensors], (args, kwargs)
+        found = grid.memo[key] = result, [(x, _version(x)) for x in tensors], (args, kwargs)
     return tree_map(lambda x: _pairs(x.kept, x.at, grid) if isinstance(x, Pairs) else x, found[0])
 
 
+def _version(x: Tensor) -> int:
+    return -1 if x.is_inference() else x._version
+
+
 def _in_functorch() -> bool:
-    return torch._C._are_functorch_transforms_active()  # type: ignore[no-any-return]
+    return torch._C._are_functorch_transforms_active()
 
 
 def _identity(x: Any) -> Any:
@@ -241,7 +249,7 @@ def _identity(x: Any) -> Any:
         return _identity(x.kept), x.at
     if isinstance(x, Tensor):
         base = x if x._base is None else x._base
-        return id(base), x.storage_offset(), x.shape, x.stride(), x._version, x.dtype, x.requires_grad
+        return id(base), x.storage_offset(), x.shape, x.stride(), _version(x), x.dtype, x.requires_grad
     if isinstance(x, slice):
         return slice, _identity((x.start, x.stop, x.step))
     if isinstance(x, (tuple, list)):
@@ -282,7 +290,7 @@ def _as_pairs(like: Pairs, x: Any) -> Any:
     inner = like.kept.shape[like.at + 2]
     if type(x) is not Tensor or x.dim() <= like.at or x.shape[like.at] != like.grid.pairs * inner:
         return x
-    return _pairs(x.unflatten(like.at, (like.grid.rows, like.grid.columns, inner)), like.at, like.grid)
+    return _pairs(_unflatten(x, like.at, (like.grid.rows, like.grid.columns, inner)), like.at, like.grid)
 
 
 def _keeps_pairs(like: Pairs, result: Any) -> None:
@@ -307,7 +315,7 @@ def _in_place(func: Any, name: str, x: Pairs, *args: Any, **kwargs: Any) -> Pair
     kept = (new if isinstance(new, Pairs) else _as_pairs(x, new)).kept.to(x.dtype)
     if not x.shared:
         return _put(x, kept)
-    if kept.shape != x.kept.shape or _storage(x) in x.grid.borrowed:
+    if kept.shape != x.kept.shape or _storage(x) in x.grid.borrowed or kept.is_inference():
         raise Rerun("plain")
     return _put(x, x.kept.copy_(kept))
 
@@ -327,7 +335,7 @@ def _aligned(right: int, grid: Grid, x: Any) -> Any:
     if x.shape[at] != 1 and x.stride(at) == 0:  # expanded to all pairs
         x = x.narrow(at, 0, 1)
     elif x.shape[at] % grid.pairs == 0:
-        return x.unflatten(at, (grid.rows, grid.columns, -1))
+        return _unflatten(x, at, (grid.rows, grid.columns, -1))
     if x.shape[at] != 1:
         raise NoRule
     return x[(slice(None),) * at + (None, None)]
@@ -348,7 +356,12 @@ def elementwise(func: Any, *args: Any, **kwargs: Any) -> Any:
 def _grown(func: Any, x: Pairs, operands: Any, result: Pairs) -> Pairs:
     """Notice that contexts became one per pair."""
     each = result.kept.numel() // math.prod(result.kept.shape[result.at : result.at + 2])
-    if result.kept.shape[result.at + 1] > 1:
+    sizes = [
+        v.kept.numel() if isinstance(v, Pairs) else v.numel()
+        for v in tree_flatten(operands)[0]
+        if isinstance(v, Tensor)
+    ]
+    if result.kept.shape[result.at + 1] > 1 and max(sizes) < result.kept.numel():
         for v in tree_flatten(operands)[0]:
             if isinstance(v, Pairs) and _is_context(v) and each <= 2 * v.kept.numel() // v.kept.shape[v.at]:
                 x.grid.materialised[func.__name__] += 1
@@ -371,8 +384,10 @@ def new(func: Any, x: Pairs, *args: Any, **kwargs: Any) -> Any:
 def along(position: int, default: Any = None, operands: int = 1) -> Callable[..., Any]:
     """Along other dimensions than that of the pairs; ``position`` of the argument that names them."""
 
-    def rule(func: Any, *args: Any, **kwargs: Any) -> Any:
-        x, args, kwargs = _first(args), list(args), dict(kwargs)
+    def rule(func: Any, *given: Any, **named: Any) -> Any:
+        args: list[Any]
+        kwargs: dict[str, Any]
+        x, args, kwargs = _first(given), list(given), dict(named)
         right, grid = x.dim() - x.at, x.grid
         word = "dims" if "dims" in kwargs else "dim"
         dim = kwargs.pop(word, args[position] if len(args) > position else default)
@@ -438,7 +453,7 @@ def matmul(func: Any, x: Any, y: Any) -> Any:
 
 
 def einsum(func: Any, equation: Any, *operands: Any) -> Any:
-    operands = operands[0] if isinstance(operands[0], (tuple, list)) else operands
+    operands = tuple(operands[0]) if isinstance(operands[0], (tuple, list)) else operands
     terms, _, result = equation.replace(" ", "").partition("->")
     terms, x = terms.split(","), _first(operands)
     letter = terms[next(i for i, v in enumerate(operands) if v is x)][x.at]
@@ -462,7 +477,8 @@ def attention(
     if right < 3 or not q.dim() == k.dim() == v.dim() or kw.get("enable_gqa"):
         raise NoRule
     at, length = q.dim() - right - 2, q.shape[-2]
-    batch = list(torch.broadcast_shapes(*(t.shape[:-2] for t in (q, k, v))))
+    together: Any = torch.broadcast_shapes
+    batch = list(together(*(t.shape[:-2] for t in (q, k, v))))
     if dropout_p and batch[at : at + 2] != [grid.rows, grid.columns]:
         raise NoRule  # each pair draws its own
     fold = [i for i in (at, at + 1) if batch[i] > 1 and k.shape[i] == v.shape[i] == 1]
@@ -489,8 +505,8 @@ def attention(
 
 
 def multi_head_attention(
-    func: Any, query: Any, key: Any, value: Any, size: int, heads: int, weight: Any, bias: Any, bias_k: Any, bias_v: Any,
-    add_zero_attn: bool, dropout_p: float, out_weight: Any, out_bias: Any, training: bool = True,
+    func: Any, query: Any, key: Any, value: Any, size: int, heads: int, weight: Any, bias: Any, bias_k: Any,
+    bias_v: Any, add_zero_attn: bool, dropout_p: float, out_weight: Any, out_bias: Any, training: bool = True,
     key_padding_mask: Any = None, need_weights: bool = True, attn_mask: Any = None,
     use_separate_proj_weight: bool = False, q_proj_weight: Any = None, k_proj_weight: Any = None,
     v_proj_weight: Any = None, static_k: Any = None, static_v: Any = None, average_attn_weights: bool = True,
@@ -501,7 +517,7 @@ def multi_head_attention(
         raise NoRule
     split = (q_proj_weight, k_proj_weight, v_proj_weight) if use_separate_proj_weight else weight.chunk(3)
     q, k, v = (
-        F.linear(t, w, b).unflatten(-1, (heads, -1)).permute(1, 2, 0, 3)
+        _unflatten(F.linear(t, w, b), -1, (heads, -1)).permute(1, 2, 0, 3)
         for t, w, b in zip((query, key, value), split, (None,) * 3 if bias is None else bias.chunk(3), strict=True)
     )
     mask = None if attn_mask is None else _additive(attn_mask, q)
@@ -605,8 +621,7 @@ def dropout(func: Any, x: Pairs, p: float = 0.5, training: bool = True, *args: A
     return x
 
 
-RULES: dict[str, Callable[..., Any]] = {}
-for rule, names in {
+TABLE: dict[Callable[..., Any], str] = {
     elementwise: """
         add sub subtract mul multiply div divide true_divide floor_divide remainder fmod pow float_power square sqrt
         rsqrt exp exp2 expm1 log log2 log10 log1p neg negative positive abs absolute sign reciprocal sin cos tan asin
@@ -643,14 +658,18 @@ for rule, names in {
     cat: "cat concat concatenate",
     stack: "stack",
     dropout: "dropout alpha_dropout feature_dropout",
-}.items():
-    RULES.update(dict.fromkeys(names.split(), rule))
+}
+RULES = {name: rule for rule, names in TABLE.items() for name in names.split()}
+
+
+def _names(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
 
 # Of the shape, the dtype or the object: answered by the stand-in itself.
-NATIVE = frozenset(
-    """size dim ndimension numel nelement __len__ is_floating_point is_complex is_signed element_size __hash__ is_tensor
-    get_device is_contiguous is_same_size requires_grad_ requires_grad__set__ is_inference stride backward""".split()
-)
-IN_PLACE = frozenset("__setitem__ __iadd__ __isub__ __imul__ __itruediv__ __ipow__ __iand__ __ior__ __ixor__".split())
+NATIVE = _names("""
+    size dim ndimension numel nelement __len__ is_floating_point is_complex is_signed element_size __hash__
+    is_tensor get_device is_contiguous is_same_size requires_grad_ requires_grad__set__ is_inference stride backward""")
+IN_PLACE = _names("__setitem__ __iadd__ __isub__ __imul__ __itruediv__ __ipow__ __iand__ __ior__ __ixor__")
 # Of one tensor's place in the graph, which a stand-in does not have.
-NEEDS_PLAIN = frozenset("grad register_hook retain_grad data__set__".split())
+NEEDS_PLAIN = _names("grad register_hook retain_grad data__set__")

@@ -47,7 +47,7 @@ def energy_matrix(
     dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), h.dtype)
     candidates = a.to(dtype) if a.dim() == 4 else a.to(dtype).unsqueeze(0)  # [B or 1, N, H, Da]
     scores = _Scores(model, h.to(dtype), candidates, pad_mask)
-    outer = energy_model
+    outer: Any = energy_model
     while hasattr(outer, "_orig_mod"):
         outer = outer._orig_mod
     if outer is model or not torch.is_grad_enabled():
@@ -105,7 +105,8 @@ class _Scores:
     def _part(self, part: Tensor, refused: set[str], memo: dict[Any, Any] | None, counts: Counter[str]) -> Tensor:
         grid = Grid(self.rows, part.shape[1], self.h.shape[1], refused, memo)
         mask = None if self.pad_mask is None else grid.contexts(self.pad_mask)
-        energies = _first(self.model._call_impl(grid.contexts(self.h), grid.candidates(part), mask))
+        call: Any = self.model._call_impl  # not what torch.compile has put in its place
+        energies = _first(call(grid.contexts(self.h), grid.candidates(part), mask))
         counts.update(grid.materialised)
         return plain(energies).reshape(self.rows, -1)
 
@@ -114,7 +115,8 @@ class _Scores:
         mask = None if self.pad_mask is None else self.pad_mask.repeat_interleave(part.shape[1], dim=0)
         actions = part.expand(self.rows, -1, -1, -1).flatten(0, 1)
         h = self.h.repeat_interleave(part.shape[1], dim=0)
-        return _first(self.model._call_impl(h, actions, mask)).reshape(self.rows, -1)
+        call: Any = self.model._call_impl
+        return _first(call(h, actions, mask)).reshape(self.rows, -1)
 
 
 def _first(output: Any) -> Tensor:
@@ -122,14 +124,20 @@ def _first(output: Any) -> Tensor:
 
 
 class _Call(nn.Module):
+    """Calls a function where a model is called; the model's buffers are still found."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
     def forward(self, function: Callable[[], Tensor]) -> Tensor:
         return function()
 
 
 def _inside(outer: nn.Module, function: Callable[[], Tensor]) -> Tensor:
     """``function()``, with ``DistributedDataParallel`` seeing all passes of its module as one."""
-    inner = outer.module
-    outer.module = _Call()
+    inner: nn.Module = outer.module  # type: ignore[assignment]
+    outer.module = _Call(inner)
     try:
         return outer(function)  # type: ignore[no-any-return]
     finally:
@@ -150,8 +158,8 @@ def _has_compiled_parts(model: nn.Module) -> bool:
             if model not in _warned:
                 _warned.add(model)
                 warnings.warn(
-                    f"energy_losses scores {type(model).__name__} pair by pair, because a part of it is compiled: compile "
-                    "all of it, or nothing",
+                    f"energy_losses scores {type(model).__name__} pair by pair, because a part of it is compiled: "
+                    "compile all of it, or nothing",
                     RuntimeWarning,
                     stacklevel=5,
                 )

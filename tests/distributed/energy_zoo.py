@@ -114,7 +114,7 @@ class ContextAttentionEnergy(CrossEnergy):
 
 
 class SkipEnergy(CrossEnergy):
-    """A pooled context joins after the attention too: folds, but each chunk needs the context."""
+    """A pooled context joins after the attention too."""
 
     def attend(self, steps: Tensor, context: Tensor, mask: Tensor | None) -> Tensor:
         z = super().attend(steps, context, mask)
@@ -147,7 +147,7 @@ class GatedEnergy(CrossEnergy):
 
 
 class JointEnergy(CrossEnergy):
-    """Context and actions are one sequence that attends to itself: cannot be folded."""
+    """Context and actions are one sequence that attends to itself."""
 
     def attend(self, steps: Tensor, context: Tensor, mask: Tensor | None) -> Tensor:
         both = torch.cat([context, steps], dim=1)
@@ -157,7 +157,7 @@ class JointEnergy(CrossEnergy):
 
 
 class AcrossActionsEnergy(CrossEnergy):
-    """The actions are keys of the context: cannot be folded."""
+    """The actions are keys of the context."""
 
     def attend(self, steps: Tensor, context: Tensor, mask: Tensor | None) -> Tensor:
         return self.cross(context, steps, steps)[0][:, : steps.shape[1]]
@@ -172,7 +172,7 @@ class PooledEnergy(CrossEnergy):
 
 
 class CausalEnergy(CrossEnergy):
-    """A mask between steps and positions: cannot be folded."""
+    """A mask between steps and positions."""
 
     def attend(self, steps: Tensor, context: Tensor, mask: Tensor | None) -> Tensor:
         length = steps.shape[1], context.shape[1]
@@ -236,11 +236,11 @@ class CountingEnergy(CrossEnergy):
         return super().forward(h, a, pad_mask) - self.offset
 
 
-FOLDABLE = (
+KINDS = (
     CrossEnergy, TupleEnergy, TwoLayerEnergy, ResidualEnergy, SequenceFirstEnergy, HeadWeightsEnergy,
-    ContextAttentionEnergy, SkipEnergy, EncoderEnergy, GatedEnergy,
+    ContextAttentionEnergy, SkipEnergy, EncoderEnergy, GatedEnergy, JointEnergy, AcrossActionsEnergy, PooledEnergy,
+    CausalEnergy, StepIndexEnergy, CheckpointedEnergy, RepeatingEnergy, BatchNormEnergy, TrainingBranchEnergy,
 )  # fmt: skip
-NOT_FOLDABLE = (JointEnergy, AcrossActionsEnergy, PooledEnergy, CausalEnergy, StepIndexEnergy)
 
 # The model of every test that does not ask for a special one.
 UNDER_TEST: Any = pkgutil.resolve_name(OWN_MODEL) if OWN_MODEL else CrossEnergy

@@ -1,0 +1,111 @@
+"""Long lists of candidates: chunks, what they compute once, and models that must not be split."""
+
+import itertools
+from typing import Any
+
+import energy_kinds as kinds
+import energy_zoo as zoo
+import plain_reference as plain
+import pytest
+import torch
+from check_scores import check_equal, make_candidates, masked
+from energy_losses import pairs
+from energy_losses.scoring import energy_matrix, materialised
+from torch import Tensor
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 7, 100])
+@pytest.mark.parametrize("kind", zoo.KINDS)
+def test_chunks_change_nothing(kind: type[zoo.CrossEnergy], chunk: int) -> None:
+    model = zoo.build(kind)
+    for rows, own in itertools.product((1, 3), (True, False)):
+        check_equal(model, plain.make_batch(rows), make_candidates((rows, 7) if own else (7,)), chunk=chunk)
+    check_equal(model, masked(plain.make_batch(3), False), make_candidates((7,)), chunk=chunk)
+
+
+def counted(model: Any, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Rows that the context encoder's first layer really computes, forward and in recomputations."""
+    rows: list[int] = []
+    weight, linear = model.context[0].weight, torch.nn.functional.linear
+
+    def count(func: Any, x: Any, *weights: Any, **options: Any) -> Any:
+        if weights[0] is weight:
+            rows.append(x.kept[..., 0].numel())
+        return pairs.linear(func, x, *weights, **options)
+
+    assert linear is torch.nn.functional.linear
+    monkeypatch.setitem(pairs.RULES, "linear", count)
+    return rows
+
+
+@pytest.mark.parametrize("chunk", [1, 2, None])
+def test_each_context_is_encoded_once(chunk: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, batch = zoo.build(zoo.CrossEnergy), plain.make_batch(3)
+    rows = counted(model, monkeypatch)
+    energy_matrix(model, batch.h, make_candidates((9,)), batch.mask, chunk=chunk).sum().backward()
+    assert rows == [batch.h.shape[:2].numel()]
+
+
+def test_stochastic_depth_may_take_another_way_in_each_chunk() -> None:
+    class StochasticEnergy(zoo.CrossEnergy):
+        def attend(self, steps: Tensor, context: Tensor, mask: Tensor | None) -> Tensor:
+            if torch.rand(()) < 0.5:
+                context = context + context.tanh()
+            return super().attend(steps, context, mask)
+
+    model, batch, candidates = zoo.build(StochasticEnergy), plain.make_batch(2), make_candidates((8,))
+    for seed in range(6):
+        torch.manual_seed(seed)
+        found = energy_matrix(model, batch.h, candidates, batch.mask, chunk=2)
+        torch.manual_seed(seed)
+        expected = torch.cat([plain.energies(model, batch, part) for part in candidates.split(2)], 1)
+        assert torch.allclose(found, expected, atol=zoo.EXACT, rtol=0)
+        ours, theirs = (plain.reference_gradients(model, x.square().sum()) for x in (found, expected))
+        assert plain.distance(ours, theirs) < zoo.EXACT
+
+
+def test_chunks_draw_the_same_dropout_again_in_the_backward_pass() -> None:
+    model, batch = zoo.build(zoo.CrossEnergy, dropout=0.5), plain.make_batch(2)
+    candidates = make_candidates((5,)).requires_grad_()
+    torch.manual_seed(1)
+    chunked = energy_matrix(model, batch.h, candidates, batch.mask, chunk=2)
+    (found,) = torch.autograd.grad(chunked.sum(), candidates)
+    shifted = candidates.detach().clone()
+    shifted[4, 2, 1] += 1e-6
+    torch.manual_seed(1)
+    difference = (energy_matrix(model, batch.h, shifted, batch.mask, chunk=2).sum() - chunked.sum()) / 1e-6
+    assert abs(difference - found[4, 2, 1]) < 1e-5
+
+
+@pytest.mark.parametrize("kind", [kinds.film_of_contexts, zoo.JointEnergy])  # type: ignore[attr-defined]
+def test_contexts_for_each_pair_are_no_more_than_todays_loss_holds(kind: Any) -> None:
+    model, batch = zoo.build(kind), plain.make_batch(3)
+    sizes: list[int] = []
+    model.head.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
+    energy_matrix(model, batch.h, make_candidates((20,)), batch.mask)
+    assert max(sizes) <= 9
+    assert materialised(model) != {}
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [zoo.BatchNormEnergy, kinds.centred, kinds.softmax_over_the_batch, kinds.scaled_by_the_batch],  # type: ignore[attr-defined]
+)
+def test_pairs_that_depend_on_each_other_are_never_split(kind: Any) -> None:
+    model, batch, candidates = zoo.build(kind), plain.make_batch(3), make_candidates((8,))
+    found = energy_matrix(model, batch.h, candidates, batch.mask, chunk=2)
+    assert torch.allclose(found, plain.energies(model, batch, candidates), atol=zoo.EXACT, rtol=0)
+    split = torch.cat([plain.energies(model, batch, part) for part in candidates.split(2)], 1)
+    assert (found - split).abs().max() > 1e-9  # it would have mattered
+
+
+def test_a_pass_that_is_given_up_leaves_no_trace_in_buffers() -> None:
+    class CountingEnergy(zoo.CrossEnergy):
+        def attend(self, steps: Tensor, context: Tensor, mask: Tensor | None) -> Tensor:
+            self.offset.add_(1)
+            z = super().attend(steps, context, mask)
+            return z - z.mean(0)
+
+    model, batch = zoo.build(CountingEnergy), plain.make_batch(3)
+    energy_matrix(model, batch.h, make_candidates((8,)), batch.mask, chunk=2)
+    assert model.offset == 2.0

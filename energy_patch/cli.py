@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
 from energy_patch import __version__
+from energy_patch.refusal import WrongUse
 from energy_patch.strategies.base import Option, Value
 from energy_patch.strategies.registry import DEFAULT, strategies
 
@@ -53,7 +54,12 @@ def _strategy_options(command: Command) -> Command:
     help=f"Which loss the script is given. [default: {DEFAULT}]",
 )
 @_strategy_options
-@click.option("--no-sync", is_flag=True, help="Do not keep the ranks' energy models equal.")
+@click.option(
+    "--sync/--no-sync",
+    "synchronise",
+    default=None,
+    help="Keep the ranks' energy models equal, or leave that to something else. [default: --sync]",
+)
 @DRY_RUN
 @click.option("--full", is_flag=True, help="With --dry-run: new files too, in a diff that `git apply` accepts.")
 @click.option("--check", is_flag=True, help="Write nothing; exit with 3 if there is something to do.")
@@ -62,7 +68,7 @@ def _strategy_options(command: Command) -> Command:
 def apply_command(
     scripts: tuple[Path, ...],
     strategy: str | None,
-    no_sync: bool,
+    synchronise: bool | None,
     dry_run: bool,
     full: bool,
     check: bool,
@@ -74,9 +80,11 @@ def apply_command(
 
     if full and not dry_run:
         raise click.UsageError("--full belongs to --dry-run")
-    given = _checked(strategy or DEFAULT, {name: value for name, value in values.items() if value is not None})
-    request = Request(strategy, given, not no_sync)
-    report = apply(scripts, request, write=not (dry_run or check), cwd=Path.cwd())
+    request = Request(strategy, _checked(values), synchronise)
+    try:
+        report = apply(scripts, request, write=not (dry_run or check), cwd=Path.cwd())
+    except WrongUse as wrong:
+        raise click.UsageError(str(wrong)) from None
     names = " ".join(str(path) for path in scripts)
     after = f"Next: start training as before. To take it back: energy-patch revert {names}"
     _finish(report, as_json, diff=dry_run, full=full, after=after if report.outcome == "patched" else "")
@@ -85,15 +93,11 @@ def apply_command(
     sys.exit(report.exit_code)
 
 
-def _checked(strategy: str, given: dict[str, Value]) -> dict[str, Value]:
-    chosen = strategies()[strategy]
+def _checked(values: Mapping[str, Value | None]) -> dict[str, Value]:
+    """The strategies' options that were given."""
+    given = {name: value for name, value in values.items() if value is not None}
     for name, value in given.items():
-        option = chosen.option(name)
-        if option is None:
-            flag = _all_options()[name].flag
-            known = ", ".join(item.flag for item in chosen.options)
-            raise click.UsageError(f"{flag} is not an option of strategy {strategy} (it has {known})")
-        if fault := option.fault(value):
+        if fault := _all_options()[name].fault(value):
             raise click.UsageError(fault)
     return given
 

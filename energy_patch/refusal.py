@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from typing import Literal
 
 Reason = Literal["not-found", "ambiguous", "unsupported", "conflict", "drifted", "unreadable", "unwritable"]
+
+
+def renumbered(text: str, line_of: Callable[[int], int]) -> str:
+    """A text with its line numbers, all written as "line 12", as they are in another version of the script."""
+    return re.sub(r"\bline (\d+)", lambda found: f"line {line_of(int(found[1]))}", text)
+
+
+class WrongUse(Exception):
+    """The command line asks for what does not exist, as only the script shows; nothing was written."""
 
 
 class Refusal(Exception):

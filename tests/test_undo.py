@@ -97,7 +97,7 @@ def test_formatted_with_a_tuned_value_and_edits() -> None:
     edited = patch.after.replace("float = 0.3 ", "float = 0.07 ").replace("1.0)", "norm = 2.0)")
     undone = undo(patch.source(ruff("format", "--line-length=60", text=edited)), patch.entry)
     assert "norm=2.0" in undone.text
-    assert undone.notes == ("energy_tau had been tuned to 0.07",)
+    assert undone.notes == ("energy_tau = 0.07 is your own value",)
 
 
 def test_only_what_the_patch_changed_is_put_back_in_a_reformatted_call() -> None:
@@ -172,7 +172,7 @@ def test_a_tuned_value_still_counts(name: str) -> None:
     assert old in PATCH.after
     undone = undo(PATCH.source(PATCH.after.replace(old, new)), PATCH.entry)
     assert undone.text == PATCH.before
-    assert undone.notes == (f"energy_tau had been tuned to {value}",)
+    assert undone.notes == (f"energy_tau = {value} is your own value",)
 
 
 CHANGED = {
@@ -252,7 +252,7 @@ def test_a_bare_value_is_found_by_the_name_before_it() -> None:
     moved = "class C:\n    steps: int = 2\n\n    batch_size: int = 4  # my own note\n    other: int = 6  # six\n"
     undone = undo(patch.source(moved), patch.entry)
     assert undone.text == moved.replace("int = 4", "int = 8").replace("steps: int = 2", "steps: int = 1")
-    assert undone.notes == ("batch_size had been tuned to 4",)
+    assert undone.notes == ("batch_size = 4 is your own value",)
     record = Record({}, {"train.py": patch.entry})
     assert current_entry(record, "train.py", moved.replace("4", "6").encode()) == patch.entry
     assert current_entry(record, "train.py", patch.before.encode() + b"# put back, and edited\n") is None

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from energy_patch.commands.batch import settle
+from energy_patch.commands.request import Request as Request
+from energy_patch.commands.request import Wanted, wanted
 from energy_patch.files.changes import ChangeSet, FileChange, FilePatch, apply_changes
-from energy_patch.files.home import Home, home_of, refuse_reached, undo_file
+from energy_patch.files.home import Home, home_of, refuse_reached
 from energy_patch.locate.facts import Facts
 from energy_patch.record.schema import ScriptEntry, make_entry
 from energy_patch.refusal import Refusal
@@ -23,30 +25,6 @@ from energy_patch.report.outcome import (
     script_diff,
 )
 from energy_patch.rewrite.planner import Plan, make_plan, prove
-from energy_patch.strategies.base import Strategy, Value
-from energy_patch.strategies.registry import DEFAULT, strategies
-
-
-@dataclass(frozen=True)
-class Request:
-    """What the user asked for; `given` holds the strategy's options that were on the command line, by name."""
-
-    strategy: str | None = None
-    given: dict[str, Value] = field(default_factory=dict)
-    synchronise: bool = True
-
-    @property
-    def is_bare(self) -> bool:
-        """No option at all: on a patched script, whatever it was patched with is what is wanted."""
-        return self == Request()
-
-    @property
-    def recorded(self) -> dict[str, Value]:
-        """The options as the record keeps them."""
-        options = dict(self.given)
-        if not self.synchronise:
-            options["no_sync"] = 1
-        return options
 
 
 @dataclass(frozen=True)
@@ -103,23 +81,23 @@ def _prepare(path: Path, request: Request, together: frozenset[Path]) -> _Prepar
     files = home.files(path)
     entry = files[0].entry
     if entry is None:
-        return _fresh(path, home, request, together)
-    notes = [note for file in files if file.entry is not None for note in undo_file(file, file.entry).notes]
-    is_same = (request.strategy or DEFAULT, request.recorded) == (entry.strategy, dict(entry.options))
-    patches = [FilePatch(file.name, file.source, file.source.raw, file.entry) for file in files if file.entry]
-    if (request.is_bare or is_same) and len(patches) == len(files):
-        return _Prepared(path, tuple(patches), True, tuple(notes))
-    return _fresh(path, home, request, together, (f"switched from strategy {entry.strategy}", *notes))
+        return _fresh(path, home, wanted(request, None), together)
+    undone = [file.undone for file in files if file.undone is not None]
+    asked = wanted(request, entry, [value for item in undone for value in item.held])
+    if asked.is_same and len(undone) == len(files):
+        patches = [FilePatch(file.name, file.source, file.source.raw, file.entry) for file in files if file.entry]
+        return _Prepared(path, tuple(patches), True, tuple(note for item in undone for note in item.notes))
+    return _fresh(path, home, asked, together)
 
 
-def _fresh(
-    path: Path, home: Home, request: Request, together: frozenset[Path], notes: tuple[str, ...] = ()
-) -> _Prepared:
+def _fresh(path: Path, home: Home, asked: Wanted, together: frozenset[Path]) -> _Prepared:
     from energy_patch.locate.locator import locate  # LibCST is loaded only where a script is parsed
 
-    strategy = strategies()[request.strategy or DEFAULT]
-    first, *others = locate(home.original(path), home.original)
-    plans = [_plan(facts, strategy, request, home) for facts in (first, *others)]
+    try:
+        located = locate(home.original(path), home.original)
+        plans = [_plan(facts, asked, home) for facts in located]
+    except Refusal as refusal:
+        raise home.as_it_stands(path, refusal) from None
     files = [_file_patch(home, plan, together) for plan in plans]
     reaches = tuple(file.name for file in files[1:])
     modules = {module for file in files for module in file.entry.modules}
@@ -128,16 +106,16 @@ def _fresh(
     if before is not None and not {*before.reaches} <= {*reaches} and home.file(path).entry is not None:
         message = "the call of the loss has moved to another file since apply; revert first, then apply again"
         raise Refusal("conflict", message)
-    told = dict.fromkeys([*notes, *plans[0].notes])
+    told = dict.fromkeys([*asked.notes, *plans[0].notes])
     for file, plan in zip(files[1:], plans[1:], strict=True):
         told |= dict.fromkeys(f"{file.name}: {note}" for note in plan.notes)
     return _Prepared(path, (replace(files[0], entry=entry), *files[1:]), False, tuple(told))
 
 
-def _plan(facts: Facts, strategy: Strategy, request: Request, home: Home) -> Plan:
+def _plan(facts: Facts, asked: Wanted, home: Home) -> Plan:
     """The plan of one file; a refusal says which module it speaks of."""
     try:
-        return make_plan(facts, strategy, request.given, request.recorded, synchronise=request.synchronise)
+        return make_plan(facts, asked.strategy, asked.choice, asked.recorded, synchronise=asked.synchronise)
     except Refusal as refusal:
         raise (refusal.about(home.name(facts.source.path)) if facts.is_reached else refusal) from None
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from energy_patch.commands.batch import settle
 from energy_patch.files.changes import ChangeSet, FileChange, reached_by_others, revert_changes
-from energy_patch.files.home import PatchedFile, home_of, refuse_reached, undo_file, without_patch
+from energy_patch.files.home import PatchedFile, home_of, refuse_reached
 from energy_patch.record.schema import check_record_is_there, inspect_folder
 from energy_patch.report.outcome import ModuleOutcome, Outcome, OutcomeName, Report, reported, script_diff
 
@@ -66,7 +66,8 @@ def _prepare(path: Path) -> _Prepared:
     files = home_of(path).files(path)
     if files[0].entry is None:
         check_record_is_there(files[0].source)
-    undone = [undo_file(file, file.entry) for file in files if file.entry is not None]
+    undone = [file.undone for file in files if file.undone is not None]
     kept = () if all(item.exact for item in undone) else ("your edits since apply were kept",)
-    notes = (note for item in undone for note in item.notes)
-    return _Prepared(path, files, tuple(without_patch(file).raw for file in files), (*kept, *notes))
+    tuned = (item for each in undone for item in each.held if item.is_tuned)
+    notes = (f"{item.name} = {item.value}, which you had set, is gone" for item in tuned)
+    return _Prepared(path, files, tuple(file.original.raw for file in files), (*kept, *notes))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from energy_patch.files.home import PatchedFile, home_of, patched_with, undo_file
+from energy_patch.files.home import PatchedFile, home_of, patched_with
 from energy_patch.record.schema import check_record_is_there
 from energy_patch.refusal import Refusal
 from energy_patch.report.outcome import ModuleOutcome, Outcome, Report, described, listed_edits
@@ -44,14 +44,16 @@ def _status(path: Path) -> Outcome:
         path,
         "already-applied",
         message=described(first.entry),
-        edits=listed_edits(first.entry),
+        edits=listed_edits(first.entry, first.undone),
         notes=(*since, *(note for item in undone for note in item.notes), *edited),
-        modules=tuple(ModuleOutcome(file.name, listed_edits(file.entry)) for file in modules if file.entry),
+        modules=tuple(
+            ModuleOutcome(file.name, listed_edits(file.entry, file.undone)) for file in modules if file.entry
+        ),
     )
 
 
 def _undone(file: PatchedFile) -> Undone:
     """What taking a file's patch out would give. Raises `Refusal` where it is not intact."""
-    if file.entry is None:
+    if file.undone is None:
         raise Refusal("drifted", f"{file.name}, which the script imports, is not patched any more; run apply again")
-    return undo_file(file, file.entry)
+    return file.undone

@@ -15,7 +15,7 @@ from energy_patch.diagnose.lines import AllLines, Lines
 from energy_patch.diagnose.numbers import USUAL_BATCH, Actions, Row, actions_of, batch_size, rows
 from energy_patch.diagnose.sightings import sightings
 from energy_patch.diagnose.study import Patch, Place, Study
-from energy_patch.files.home import Home, PatchedFile, home_of, patched_with, without_patch
+from energy_patch.files.home import Home, PatchedFile, home_of, patched_with
 from energy_patch.locate.facts import ORIGINAL_LOSS
 from energy_patch.locate.near_misses import near_misses
 from energy_patch.record.schema import ScriptEntry
@@ -87,7 +87,7 @@ def _look_at_patched(start: Diagnosis, home: Home, files: Sequence[PatchedFile],
     except Refusal as refusal:
         note = f"patched with {patched}, but not intact: {refusal.message}"
         return _look(replace(start, notes=(note,)), source, source, given_batch)
-    originals = {file.name: without_patch(file) for file, _ in undone}
+    originals = {file.name: file.original for file, _ in undone}
     lines = {file.name: Lines(originals[file.name], file.source) for file, _ in undone}
     found = _look(start, originals[files[0].name], source, given_batch, _patch(entry), home.original)
     in_place = [

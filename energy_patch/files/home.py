@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 from energy_patch.record.schema import FolderState, Record, ScriptEntry, current_entry, inspect_folder, script_home
-from energy_patch.refusal import Refusal
+from energy_patch.refusal import Refusal, renumbered
 from energy_patch.syntax.source import Source, decode_source, read_source
 from energy_patch.unpatch.undo import Undone, undo
 
@@ -26,6 +27,25 @@ class PatchedFile:
     entry: ScriptEntry | None
     is_module: bool = False
 
+    @cached_property
+    def undone(self) -> Undone | None:
+        """What taking the patch out gives. Raises `Refusal` where it is not intact."""
+        try:
+            return undo(self.source, self.entry) if self.entry is not None else None
+        except Refusal as refusal:
+            raise (refusal.about(self.name) if self.is_module else refusal) from None
+
+    @cached_property
+    def original(self) -> Source:
+        """The source as it would be after `revert`. Raises `Refusal` where the patch is not intact."""
+        if self.undone is None:
+            return self.source
+        return decode_source(self.source.path, self.source.encode(self.undone.text))
+
+    def line_now(self, line: int) -> int:
+        """The line in this file of a line of its original."""
+        return self.undone.line_now(line) if self.undone is not None else line
+
 
 @dataclass(frozen=True)
 class Home:
@@ -33,6 +53,7 @@ class Home:
 
     folder: Path
     state: FolderState
+    known: dict[Path, PatchedFile] = field(default_factory=dict)
 
     @property
     def record(self) -> Record:
@@ -43,9 +64,11 @@ class Home:
         return path.resolve().relative_to(self.folder).as_posix()
 
     def file(self, path: Path) -> PatchedFile:
-        """One file with its entry. Raises `Refusal` where it cannot be read."""
-        source, name = read_source(path), self.name(path)
-        return PatchedFile(name, source, current_entry(self.state.record, name, source.raw))
+        """One file with its entry, read once. Raises `Refusal` where it cannot be read."""
+        if path not in self.known:
+            source, name = read_source(path), self.name(path)
+            self.known[path] = PatchedFile(name, source, current_entry(self.state.record, name, source.raw))
+        return self.known[path]
 
     def files(self, script: Path) -> tuple[PatchedFile, ...]:
         """A script, and the modules that were patched with it."""
@@ -55,26 +78,20 @@ class Home:
 
     def original(self, path: Path) -> Source:
         """A file without its patch. Raises `Refusal` where that cannot be taken out."""
-        return without_patch(self.file(path))
+        return self.file(path).original
+
+    def as_it_stands(self, script: Path, refusal: Refusal) -> Refusal:
+        """A refusal of a file's original, with the lines that this file has now."""
+        modules = [
+            file for path, file in self.known.items() if refusal.message.startswith((f"{file.name}:", f"{file.name}, "))
+        ]
+        file = next(iter(modules), None) or self.file(script)
+        line = file.line_now(refusal.line) if refusal.line is not None else None
+        return Refusal(refusal.reason, renumbered(refusal.message, file.line_now), line=line)
 
     def reaching(self, name: str) -> tuple[str, ...]:
         """The scripts that a module is patched with."""
         return tuple(script for script, entry in self.record.scripts.items() if name in entry.reaches)
-
-
-def without_patch(file: PatchedFile) -> Source:
-    """A file's source as it would be after `revert`."""
-    if file.entry is None:
-        return file.source
-    return decode_source(file.source.path, file.source.encode(undo_file(file, file.entry).text))
-
-
-def undo_file(file: PatchedFile, entry: ScriptEntry) -> Undone:
-    """Take a patch out; a refusal says which module it speaks of. Raises `Refusal` where the patch is not intact."""
-    try:
-        return undo(file.source, entry)
-    except Refusal as refusal:
-        raise (refusal.about(file.name) if file.is_module else refusal) from None
 
 
 def home_of(path: Path) -> Home:

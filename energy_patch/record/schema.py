@@ -23,7 +23,7 @@ from energy_patch.syntax.source import LINE_END, Source, decode_source
 from energy_patch.syntax.tokens import COMMENT, identifiers, lex
 
 if TYPE_CHECKING:  # plan.py is read with the locator behind it; reading a record must stay fast
-    from energy_patch.rewrite.planner import Plan, Value
+    from energy_patch.rewrite.planner import Plan, PlannedEdit, Value
 
 FORMAT = 1
 RECORD_NAME = "patch.json"
@@ -35,7 +35,8 @@ CACHE_NAME = "__pycache__"
 class Region:
     """One edit as recorded: `before` stood at `start:end` of the original, `after` stands there now.
 
-    `above` and `below` adjoin `after` in the patched text and reach to the nearest line that is not blank.
+    `above` and `below` adjoin `after` in the patched text and reach to the nearest line that is not blank. `holds` maps
+    the names in `after` whose value is that of an option to this option.
     """
 
     start: int
@@ -47,6 +48,7 @@ class Region:
     below: str
     title: str
     tunable: bool = False
+    holds: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,7 @@ def make_entry(plan: Plan, patched: bytes) -> ScriptEntry:
     text = apply_edits(source.text, [planned.edit for planned in plan.edits])
     regions: list[Region] = []
     shift = 0
-    for edit, title, tunable in _findable(plan):
+    for edit, planned in _findable(plan):
         start = edit.start + shift
         end = start + len(edit.text)
         shift += len(edit.text) - (edit.end - edit.start)
@@ -122,8 +124,9 @@ def make_entry(plan: Plan, patched: bytes) -> ScriptEntry:
                 line=1 + len(LINE_END.findall(text, 0, start + _leading_space(edit.text))),
                 above=text[_context_start(text, start) : start],
                 below=text[end : _context_end(text, end)],
-                title=title,
-                tunable=tunable,
+                title=planned.title,
+                tunable=planned.tunable,
+                holds=dict(planned.holds),
             )
         )
     return ScriptEntry(
@@ -138,9 +141,9 @@ def make_entry(plan: Plan, patched: bytes) -> ScriptEntry:
     )
 
 
-def _findable(plan: Plan) -> list[tuple[Edit, str, bool]]:
+def _findable(plan: Plan) -> list[tuple[Edit, PlannedEdit]]:
     """The edits in order; one that is a mere separator becomes one with the edit that it was made for."""
-    found: list[tuple[Edit, str, bool]] = []
+    found: list[tuple[Edit, PlannedEdit]] = []
     waiting: Edit | None = None
     for planned in sorted(plan.edits, key=lambda planned: (planned.edit.start, planned.edit.end)):
         edit = planned.edit
@@ -152,7 +155,7 @@ def _findable(plan: Plan) -> list[tuple[Edit, str, bool]]:
         findable = any(token.solid and token.kind != COMMENT for token in lex(edit.text))
         waiting = None if findable else edit
         if findable:
-            found.append((edit, planned.title, planned.tunable))
+            found.append((edit, planned))
     if waiting is not None:
         raise ValueError(f"nothing of edit {waiting} could be found again")
     return found
@@ -216,7 +219,7 @@ def _entry_tree(entry: ScriptEntry) -> dict[str, Any]:
         "options": dict(entry.options),
         "names": dict(entry.names),
         "modules": list(entry.modules),
-        "edits": [vars(region) for region in entry.edits],
+        "edits": [{**vars(region), "holds": dict(region.holds)} for region in entry.edits],
         "reaches": list(entry.reaches),
     }
     previous = tree.pop("previous")
@@ -331,6 +334,7 @@ def _read_region(tree: object) -> Region:
         below=_string(region, "below"),
         title=_string(region, "title"),
         tunable=tunable,
+        holds={_text(name): _text(option) for name, option in _mapping(region.get("holds", {}), "'holds'").items()},
     )
 
 

@@ -13,7 +13,8 @@ from energy_patch.files.changes import FileChange
 from energy_patch.files.diff import unified_diff
 from energy_patch.record.schema import ScriptEntry
 from energy_patch.refusal import Reason, Refusal
-from energy_patch.strategies.base import FOLDER_NAME
+from energy_patch.strategies.base import FOLDER_NAME, NO_SYNC, flag_of
+from energy_patch.unpatch.undo import Undone
 
 OutcomeName = Literal[
     "patched",
@@ -85,16 +86,14 @@ class Report:
 
 def described(entry: ScriptEntry) -> str:
     """The strategy and the options that a script was patched with."""
-    options = [
-        f"--{name.replace('_', '-')}" + ("" if name == "no_sync" else f" {value}")
-        for name, value in entry.options.items()
-    ]
+    options = [flag_of(name) + ("" if name == NO_SYNC else f" {value}") for name, value in entry.options.items()]
     return " ".join([f"strategy {entry.strategy}", *options])
 
 
-def listed_edits(entry: ScriptEntry) -> tuple[tuple[int, str], ...]:
-    """The edits that an entry records, each with its line at the time."""
-    return tuple((edit.line, edit.title) for edit in entry.edits)
+def listed_edits(entry: ScriptEntry, undone: Undone | None = None) -> tuple[tuple[int, str], ...]:
+    """The edits that an entry records, each with its line; where the script was edited since, today's."""
+    lines = undone.lines if undone is not None else [edit.line for edit in entry.edits]
+    return tuple((line, edit.title) for line, edit in zip(lines, entry.edits, strict=True))
 
 
 def described_files(changes: Sequence[FileChange], cwd: Path) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from energy_patch.locate.facts import (
@@ -19,13 +19,13 @@ from energy_patch.locate.facts import (
     Function,
     listed,
 )
-from energy_patch.refusal import Refusal
+from energy_patch.refusal import Refusal, renumbered
 from energy_patch.rewrite.edits import Edit, apply_edits, invert_edits
 from energy_patch.rewrite.insertions import append_items, insert_item, line_edit, replace_default
-from energy_patch.strategies.base import TAU, Option, Strategy
+from energy_patch.strategies.base import TAU, Choice, Option, Strategy
 from energy_patch.strategies.base import Value as Value
 from energy_patch.syntax.places import LinePoint
-from energy_patch.syntax.source import Source, check_compiles, decode_source
+from energy_patch.syntax.source import LINE_END, Source, check_compiles, decode_source
 
 DOTTED_NAME = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)*")
 WORLD_SIZE = "{0}.get_world_size() if {0}.is_initialized() else 1"
@@ -36,12 +36,13 @@ class PlannedEdit:
     """One edit and what it does, in words for a person.
 
     `tunable` marks an edit whose value (a config field's default, a literal at the call) the user may change
-    afterwards without the patch ceasing to be ours.
+    afterwards without the patch ceasing to be ours; `holds` maps names in it to the options that they are the value of.
     """
 
     edit: Edit
     title: str
     tunable: bool = False
+    holds: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -66,16 +67,14 @@ class Plan:
 
 
 def make_plan(
-    facts: Facts, strategy: Strategy, given: dict[str, Value], recorded: dict[str, Value], *, synchronise: bool
+    facts: Facts, strategy: Strategy, choice: Choice, recorded: dict[str, Value], *, synchronise: bool
 ) -> Plan:
-    """Decide every edit for one script.
-
-    `given` holds the strategy's options that were on the command line, by name; `recorded` is what to remember.
+    """Decide every edit for one script; `recorded` is what to remember of the options.
 
     Raises:
         Refusal: the script cannot be patched so; nothing was written.
     """
-    planner = _Planner(facts, strategy, given, replicates=synchronise)
+    planner = _Planner(facts, strategy, choice, replicates=synchronise)
     planner.patch_calls()
     planner.set_defaults()
     planner.add_fields()
@@ -112,7 +111,7 @@ def prove(plan: Plan) -> bytes:
 class _Planner:
     facts: Facts
     strategy: Strategy
-    given: dict[str, Value]
+    choice: Choice
     edits: list[PlannedEdit] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     names: set[str] = field(default_factory=set)
@@ -137,11 +136,18 @@ class _Planner:
             edits=tuple(sorted(self.edits, key=_place)),
             modules=tuple(sorted(modules)),
             names=tuple(sorted(self.names)),
-            notes=tuple(self.notes),
+            notes=tuple(renumbered(note, self._line_after) for note in self.notes),
         )
 
-    def add(self, edit: Edit, title: str, *, tunable: bool = False) -> None:
-        self.edits.append(PlannedEdit(edit, title, tunable))
+    def _line_after(self, line: int) -> int:
+        """The line in the patched script of a line of the original."""
+        offset = self.source.line_starts[line - 1]
+        before = [planned.edit for planned in self.edits if planned.edit.start <= offset and planned.edit.end <= offset]
+        replaced = (LINE_END.findall(self.source.text, edit.start, edit.end) for edit in before)
+        return line + sum(len(LINE_END.findall(edit.text)) for edit in before) - sum(map(len, replaced))
+
+    def add(self, edit: Edit, title: str, *, tunable: bool = False, holds: Mapping[str, str] | None = None) -> None:
+        self.edits.append(PlannedEdit(edit, title, tunable, holds or {}))
 
     # --- the calls of the loss
 
@@ -174,7 +180,8 @@ class _Planner:
             start, end = call.function.start, call.arguments.close + 1
             shifted = [Edit(edit.start - start, edit.end - start, edit.text) for edit in inner]
             text = apply_edits(self.source.text[start:end], shifted)
-            self.add(Edit(start, end, text), title, tunable=is_literal)
+            holds = {option.keyword: option.name for option in self.strategy.options if option.kind == "field"}
+            self.add(Edit(start, end, text), title, tunable=is_literal, holds=holds if is_literal else None)
 
     def _check_ranks(self, call: Call) -> None:
         if call.rank_lines and (self.strategy.function or self.replicates):
@@ -267,7 +274,7 @@ class _Planner:
         )
 
     def _variable_name(self, call: Call, option: Option) -> str:
-        name = str(self.given.get(option.name, option.default))
+        name = str(self.choice.value(option))
         if name not in call.in_scope:
             message = (
                 f"strategy {self.strategy.name} needs {option.keyword}, and no variable {name} has a value above this "
@@ -317,10 +324,10 @@ class _Planner:
 
     def _option_value(self, call: Call, bound: dict[str, Argument], option: Option) -> str | None:
         """The expression that a call hands to the loss for an option; None where it hands none."""
-        if option.kind != "field" or (option.only_when_given and option.name not in self.given):
+        if option.kind != "field" or (option.only_when_given and not self.choice.has(option)):
             return None
         if option == TAU and "tau" in bound:
-            if "tau" in self.given:
+            if option.name in self.choice.asked:
                 message = (
                     f"the call already passes tau={bound['tau'].value}, and --tau was given too; leave --tau out, or "
                     "remove tau from the call"
@@ -341,18 +348,18 @@ class _Planner:
 
     def _threaded_value(self, call: Call, option: Option) -> str:
         """A config field as the call can read it: directly, through a parameter, or as a literal without a config."""
-        literal = repr(self.given.get(option.name, option.default))
+        text, literal = self.choice.text(option), repr(self.choice.value(option))
         config = self.facts.config
         reachable = call.config is not None or (
             call.enclosing is not None and any(caller.config for caller in call.enclosing.callers)
         )
         if config is None or not reachable:
-            self._note_temperature(option, literal, "a literal at the call, since no config is in scope")
-            return literal
+            self._note_temperature(option, text, "a literal at the call, since no config is in scope")
+            return text
         existing = config.field(option.field)
         if existing is None:
-            self.new_fields[option.field] = (option, literal)
-            self._note_temperature(option, literal, f"the default of the config field {option.field}")
+            self.new_fields[option.field] = (option, text)
+            self._note_temperature(option, text, f"the default of the config field {option.field}")
         else:
             self._reuse(existing, option)
             literal = existing.number or literal
@@ -364,7 +371,7 @@ class _Planner:
         if option != TAU:
             return
         text = f"temperature: {ORIGINAL_TAU} as before, now {where}"
-        if float(literal) != ORIGINAL_TAU:
+        if literal != repr(ORIGINAL_TAU):
             text = f"temperature: {ORIGINAL_TAU} (the original's default) becomes {literal}, {where}"
             text += f"; --tau {ORIGINAL_TAU} keeps the old one"
         if text not in self.notes:
@@ -378,8 +385,8 @@ class _Planner:
                 f"{wanted[0]}; give it another name"
             )
             raise Refusal("conflict", message, line=existing.line)
-        value = self.given.get(option.name)
-        if value is not None and existing.default != repr(value):
+        value = self.choice.value(option)
+        if option.name in self.choice.asked and existing.default != repr(value):
             message = (
                 f"the config already has {existing.name} = {existing.default}, and {option.flag} {value} was given; "
                 f"change the field, or leave {option.flag} out"
@@ -471,7 +478,8 @@ class _Planner:
         self.names.update(self.new_fields)
         for line, name in zip(lines, self.new_fields, strict=True):
             title = f"{config.name} gains the field {name}"
-            self.add(line_edit(self.source, config.after_fields, [line]), title, tunable=True)
+            holds = {name: self.new_fields[name][0].name}
+            self.add(line_edit(self.source, config.after_fields, [line]), title, tunable=True, holds=holds)
 
     def _field_line(self, name: str, option: Option, value: str) -> str:
         assert self.facts.config is not None
@@ -492,7 +500,7 @@ class _Planner:
             if option.kind != "default":
                 continue
             existing = self.facts.config.field(option.field) if self.facts.config is not None else None
-            value = str(self.given.get(option.name, option.default))
+            value = self.choice.text(option)
             if existing is None or existing.value is None or existing.default is None:
                 message = (
                     f"strategy {self.strategy.name} sets the default of the config field {option.field}, and no "
@@ -502,8 +510,9 @@ class _Planner:
             replaced[option.field] = existing.default
             if existing.default != value:
                 title = f"the default of {option.field} becomes {value}, it was {existing.default}"
-                self.add(replace_default(self.source, existing, value), title, tunable=True)
-        self.notes += self.strategy.notes(self.given, replaced)
+                holds = {option.field: option.name}
+                self.add(replace_default(self.source, existing, value), title, tunable=True, holds=holds)
+        self.notes += self.strategy.notes(dict(self.choice.values), replaced)
 
     # --- imports
 

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
 FOLDER_NAME = "energy_losses"  # where a script's loss modules are copied to, beside it
 Value = str | int | float
+NO_SYNC = "no_sync"  # how the record keeps --no-sync
+
+
+def flag_of(name: str) -> str:
+    """An option, recorded under its name, as it stands on the command line."""
+    return f"--{name.replace('_', '-')}"
 
 
 @dataclass(frozen=True)
@@ -44,6 +50,29 @@ class Option:
         if isinstance(self.default, int):
             return None if isinstance(value, int) and value >= 1 else f"{self.flag} must be at least 1, not {value}"
         return None if str(value).isidentifier() else f"{self.flag} must be the name of a variable, not {value!r}"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How a strategy's options are set, by option name; what is in neither mapping has its default.
+
+    `values` are recorded; `texts` are written into the script as they are, where the user had tuned a value there;
+    `asked` are those that the command line names.
+    """
+
+    values: Mapping[str, Value] = field(default_factory=dict)
+    texts: Mapping[str, str] = field(default_factory=dict)
+    asked: frozenset[str] = frozenset()
+
+    def has(self, option: Option) -> bool:
+        return option.name in self.values or option.name in self.texts
+
+    def value(self, option: Option) -> Value:
+        return self.values.get(option.name, option.default)
+
+    def text(self, option: Option) -> str:
+        """The value as it is written into a script."""
+        return self.texts.get(option.name, repr(self.value(option)))
 
 
 TAU = Option(

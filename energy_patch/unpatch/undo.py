@@ -12,7 +12,7 @@ import contextlib
 import re
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 
@@ -30,12 +30,38 @@ _UNREADABLE = (SyntaxError, ValueError, RecursionError, MemoryError)
 
 
 @dataclass(frozen=True)
+class Held:
+    """A value in the patch: its name, its text now, whose option's value it is, and whether the user changed it."""
+
+    name: str
+    value: str
+    option: str = ""
+    is_tuned: bool = False
+
+
+@dataclass(frozen=True)
 class Undone:
-    """The script without the patch; `exact` if these are the original's very bytes."""
+    """The script without the patch; `exact` if these are the original's very bytes.
+
+    `lines` are the lines on which the entry's edits stand now; `splices` are what takes them out of `patched`; `held`
+    are the values that the user may tune.
+    """
 
     text: str
     exact: bool
-    notes: tuple[str, ...] = ()
+    patched: Source
+    lines: tuple[int, ...]
+    splices: tuple[Edit, ...]
+    held: tuple[Held, ...] = ()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """A line for each value that the user changed."""
+        return tuple(f"{item.name} = {item.value} is your own value" for item in self.held if item.is_tuned)
+
+    def line_now(self, line: int) -> int:
+        """The line in the patched script of a line of `text`."""
+        return _line_now(self.patched, self.text, self.splices, line)
 
 
 def undo(source: Source, entry: ScriptEntry) -> Undone:
@@ -55,8 +81,14 @@ def undo(source: Source, entry: ScriptEntry) -> Undone:
     text = apply_edits(source.text, splices)
     _check_result(source, text)
     _check_names(source, entry, text, splices)
-    notes = tuple(dict.fromkeys(note for place in places for note in _tuned(script, place)))
-    return Undone(text, sha256(source.encode(text)) == entry.original, notes)
+    return Undone(
+        text,
+        sha256(source.encode(text)) == entry.original,
+        source,
+        tuple(source.line_of(script.tokens[place.match.first].start) for place in places),
+        tuple(splices),
+        tuple(dict.fromkeys(value for place in places for value in _held(script, place))),
+    )
 
 
 def _exactly(source: Source, entry: ScriptEntry) -> Undone:
@@ -71,7 +103,9 @@ def _exactly(source: Source, entry: ScriptEntry) -> Undone:
         with contextlib.suppress(ValueError):  # spans outside the text, or text outside the encoding
             text = apply_edits(source.text, inverse)
             if sha256(source.encode(text)) == entry.original:
-                return Undone(text, True)
+                return Undone(
+                    text, True, source, tuple(region.line for region in entry.edits), tuple(inverse), _as_written(entry)
+                )
     message = (
         "does not fit energy_losses/patch.json, so the record was edited by hand; restore it (git checkout, a backup)"
     )
@@ -456,7 +490,7 @@ def _bound_in(function: ast.FunctionDef | ast.AsyncFunctionDef) -> set[str]:
     return bound | {name for node in ast.walk(function) if node is not function for name in _bound_by(node)}
 
 
-def _line_now(source: Source, text: str, splices: list[Edit], line: int) -> int:
+def _line_now(source: Source, text: str, splices: Sequence[Edit], line: int) -> int:
     """The line in the script as it is of a line of the result."""
     starts = [0, *(match.end() for match in LINE_END.finditer(text))]
     offset = starts[min(line, len(starts)) - 1]
@@ -467,11 +501,25 @@ def _line_now(source: Source, text: str, splices: list[Edit], line: int) -> int:
     return source.line_of(min(max(offset - shift, 0), len(source.text)))
 
 
-def _tuned(script: Script, place: Place) -> Iterator[str]:
-    """A line for each value that the user changed and that goes."""
+def _as_written(entry: ScriptEntry) -> tuple[Held, ...]:
+    """The values that a patch holds as it was written."""
+    found: list[Held] = []
+    for region in entry.edits:
+        if not region.holds:
+            continue
+        pattern = make_pattern(region)
+        for wildcard in pattern.wildcards:
+            first, last = pattern.tokens[wildcard.first], pattern.tokens[wildcard.end - 1]
+            text = region.after[first.start : last.end]
+            found.append(Held(wildcard.label, text, region.holds.get(wildcard.label, "")))
+    return tuple(found)
+
+
+def _held(script: Script, place: Place) -> Iterator[Held]:
+    """The values of a place as they are now."""
     for wildcard, (first, end) in zip(place.pattern.wildcards, place.match.values, strict=True):
         written = place.pattern.tokens[wildcard.first : wildcard.end]
         seen = script.tokens[first:end]
         alike = len(written) == len(seen) and all(same(one, other) for one, other in zip(written, seen, strict=True))
-        if not alike:
-            yield f"{wildcard.label} had been tuned to {_slice(script, first, end)}"
+        option = place.region.holds.get(wildcard.label, "")
+        yield Held(wildcard.label, _slice(script, first, end), option, not alike)

@@ -60,6 +60,12 @@ def _strategy_options(command: Command) -> Command:
     default=None,
     help="Keep the ranks' energy models equal, or leave that to something else. [default: --sync]",
 )
+@click.option(
+    "--log-metrics/--no-log-metrics",
+    "logs",
+    default=None,
+    help="Log top-1, loss / ln N and margin beside the energies that the script logs. [default: off]",
+)
 @DRY_RUN
 @click.option("--full", is_flag=True, help="With --dry-run: new files too, in a diff that `git apply` accepts.")
 @click.option("--check", is_flag=True, help="Write nothing; exit with 3 if there is something to do.")
@@ -69,6 +75,7 @@ def apply_command(
     scripts: tuple[Path, ...],
     strategy: str | None,
     synchronise: bool | None,
+    logs: bool | None,
     dry_run: bool,
     full: bool,
     check: bool,
@@ -80,7 +87,7 @@ def apply_command(
 
     if full and not dry_run:
         raise click.UsageError("--full belongs to --dry-run")
-    request = Request(strategy, _checked(values), synchronise)
+    request = Request(strategy, _checked(values), synchronise, logs)
     try:
         report = apply(scripts, request, write=not (dry_run or check), cwd=Path.cwd())
     except WrongUse as wrong:

@@ -115,7 +115,9 @@ def _fresh(path: Path, home: Home, asked: Wanted, together: frozenset[Path]) -> 
 def _plan(facts: Facts, asked: Wanted, home: Home) -> Plan:
     """The plan of one file; a refusal says which module it speaks of."""
     try:
-        return make_plan(facts, asked.strategy, asked.choice, asked.recorded, synchronise=asked.synchronise)
+        return make_plan(
+            facts, asked.strategy, asked.choice, asked.recorded, synchronise=asked.synchronise, logs=asked.logs
+        )
     except Refusal as refusal:
         raise (refusal.about(home.name(facts.source.path)) if facts.is_reached else refusal) from None
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from energy_patch.record.schema import ScriptEntry
 from energy_patch.refusal import Refusal, WrongUse
-from energy_patch.strategies.base import NO_SYNC, Choice, Strategy, Value, flag_of
+from energy_patch.strategies.base import LOG_METRICS, NO_SYNC, SWITCHES, Choice, Strategy, Value, flag_of
 from energy_patch.strategies.registry import DEFAULT, strategies
 from energy_patch.unpatch.undo import Held
 
@@ -18,12 +18,13 @@ class Request:
     """What the command line says.
 
     `given` holds the strategy's options that were named, by name; `synchronise` is None where it says neither `--sync`
-    nor `--no-sync`.
+    nor `--no-sync`, and `logs` likewise for `--log-metrics`.
     """
 
     strategy: str | None = None
     given: dict[str, Value] = field(default_factory=dict)
     synchronise: bool | None = None
+    logs: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -33,13 +34,15 @@ class Wanted:
     strategy: Strategy
     choice: Choice
     synchronise: bool
+    logs: bool = False
     is_same: bool = False
     notes: tuple[str, ...] = ()
 
     @property
     def recorded(self) -> dict[str, Value]:
         """The options as the record keeps them."""
-        return {**self.choice.values, **({} if self.synchronise else {NO_SYNC: 1})}
+        switches = {NO_SYNC: not self.synchronise, LOG_METRICS: self.logs}
+        return {**self.choice.values, **{name: 1 for name, is_on in switches.items() if is_on}}
 
 
 def wanted(request: Request, entry: ScriptEntry | None, held: Sequence[Held] = ()) -> Wanted:
@@ -66,16 +69,17 @@ def wanted(request: Request, entry: ScriptEntry | None, held: Sequence[Held] = (
             values |= {name: value} if value is not None else {}
     values |= request.given
     synchronise = NO_SYNC not in before if request.synchronise is None else request.synchronise
+    logs = LOG_METRICS in before if request.logs is None else request.logs
     choice = Choice(dict(sorted(values.items())), texts, frozenset(request.given))
     if entry is None:
-        return Wanted(strategy, choice, synchronise)
+        return Wanted(strategy, choice, synchronise, logs)
     is_same = (
         strategy.name == entry.strategy
-        and synchronise == (NO_SYNC not in before)
+        and (synchronise, logs) == (NO_SYNC not in before, LOG_METRICS in before)
         and all(value == now.get(name) for name, value in request.given.items())
     )
     notes = _notes(request, strategy, entry, own, [item for item in held if item.is_tuned and not item.option])
-    return Wanted(strategy, choice, synchronise, is_same, () if is_same else notes)
+    return Wanted(strategy, choice, synchronise, logs, is_same, () if is_same else notes)
 
 
 def _is_own(item: Held, recorded: Mapping[str, Value]) -> bool:
@@ -139,7 +143,7 @@ def _notes(
             notes.append(f"{item.name} = {item.value}, which you had set in the script, is gone")
     notes += [f"{item.name} = {item.value}, which you had set in the script, is gone" for item in lost]
     for name, value in entry.options.items():
-        if name in request.given or name in own or name == NO_SYNC:
+        if name in request.given or name in own or name in SWITCHES:
             continue
         if strategy.option(name) is None:
             notes.append(f"{flag_of(name)} {value} is gone: strategy {strategy.name} has no such option")

@@ -20,6 +20,7 @@ from energy_patch.locate.facts import (
     Function,
 )
 from energy_patch.locate.imports import distributed, import_point, is_docstring
+from energy_patch.locate.logged import logged_energies
 from energy_patch.locate.loss_calls import loss_calls, refuse_other_references
 from energy_patch.locate.near_misses import near_misses
 from energy_patch.locate.rank_conditions import lone_exits, rank_conditions
@@ -106,6 +107,7 @@ def _located(tree: Tree, reached: Reached | None, used: frozenset[str] | None) -
         distributed=distributed(tree, first),
         identifiers=_identifiers(tree),
         warnings=lone_exits(tree, callers, found),
+        logged=logged_energies(tree, found),
         is_reached=reached is not None,
     )
 

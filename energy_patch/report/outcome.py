@@ -13,7 +13,7 @@ from energy_patch.files.changes import FileChange
 from energy_patch.files.diff import unified_diff
 from energy_patch.record.schema import ScriptEntry
 from energy_patch.refusal import Reason, Refusal
-from energy_patch.strategies.base import FOLDER_NAME, NO_SYNC, flag_of
+from energy_patch.strategies.base import FOLDER_NAME, SWITCHES, flag_of
 from energy_patch.unpatch.undo import Undone
 
 OutcomeName = Literal[
@@ -86,7 +86,7 @@ class Report:
 
 def described(entry: ScriptEntry) -> str:
     """The strategy and the options that a script was patched with."""
-    options = [flag_of(name) + ("" if name == NO_SYNC else f" {value}") for name, value in entry.options.items()]
+    options = [flag_of(name) + ("" if name in SWITCHES else f" {value}") for name, value in entry.options.items()]
     return " ".join([f"strategy {entry.strategy}", *options])
 
 

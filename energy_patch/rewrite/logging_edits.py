@@ -10,7 +10,7 @@ from energy_patch.rewrite.edits import Edit
 from energy_patch.rewrite.insertions import append_items
 from energy_patch.syntax.source import Source
 
-FUNCTION = "latest_metrics"
+LATEST_METRICS = "latest_metrics"
 FIGURES = {"energy_top1": "top1", "energy_loss_over_log_n": "loss_over_log_n", "energy_margin": "margin"}
 
 
@@ -25,8 +25,9 @@ def logging_edits(facts: Facts, function: str) -> Iterator[tuple[Edit, str]]:
         seen = f"{len(dictionaries)} dictionaries that do" if dictionaries else "no dictionary that does"
         message = (
             "--log-metrics adds to the one dictionary that holds the energies which the loss returns, and the function "
-            f"around the call has {seen}; leave --log-metrics out and log by hand: "
-            f"from energy_losses.metrics import {FUNCTION}; figures.update(energy_top1={FUNCTION}()['top1'])"
+            f"around the call has {seen}; leave --log-metrics out, and paste where you log: "
+            f"`from energy_losses.metrics import {LATEST_METRICS}` and "
+            f'`metrics["energy_top1"] = {LATEST_METRICS}()["top1"].item()`'
         )
         raise Refusal("unsupported", message, line=facts.calls[0].line)
     (dictionary,) = dictionaries

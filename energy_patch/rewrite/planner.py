@@ -22,6 +22,7 @@ from energy_patch.locate.facts import (
 from energy_patch.refusal import Refusal, renumbered
 from energy_patch.rewrite.edits import Edit, apply_edits, invert_edits
 from energy_patch.rewrite.insertions import append_items, insert_item, line_edit, replace_default
+from energy_patch.rewrite.logging_edits import LATEST_METRICS, logging_edits
 from energy_patch.strategies.base import TAU, Choice, Option, Strategy
 from energy_patch.strategies.base import Value as Value
 from energy_patch.syntax.places import LinePoint
@@ -67,7 +68,13 @@ class Plan:
 
 
 def make_plan(
-    facts: Facts, strategy: Strategy, choice: Choice, recorded: dict[str, Value], *, synchronise: bool
+    facts: Facts,
+    strategy: Strategy,
+    choice: Choice,
+    recorded: dict[str, Value],
+    *,
+    synchronise: bool,
+    logs: bool = False,
 ) -> Plan:
     """Decide every edit for one script; `recorded` is what to remember of the options.
 
@@ -76,6 +83,8 @@ def make_plan(
     """
     planner = _Planner(facts, strategy, choice, replicates=synchronise)
     planner.patch_calls()
+    if logs:
+        planner.log_metrics()
     planner.set_defaults()
     planner.add_fields()
     planner.add_imports()
@@ -513,6 +522,11 @@ class _Planner:
                 holds = {option.field: option.name}
                 self.add(replace_default(self.source, existing, value), title, tunable=True, holds=holds)
         self.notes += self.strategy.notes(dict(self.choice.values), replaced)
+
+    def log_metrics(self) -> None:
+        if self.strategy.function and self.facts.calls:
+            for edit, title in logging_edits(self.facts, self._imported("metrics", LATEST_METRICS)):
+                self.add(edit, title)
 
     # --- imports
 

@@ -9,7 +9,8 @@ from typing import Literal
 
 FOLDER_NAME = "energy_losses"  # where a script's loss modules are copied to, beside it
 Value = str | int | float
-NO_SYNC = "no_sync"  # how the record keeps --no-sync
+NO_SYNC, LOG_METRICS = "no_sync", "log_metrics"  # how the record keeps --no-sync and --log-metrics
+SWITCHES = (NO_SYNC, LOG_METRICS)
 
 
 def flag_of(name: str) -> str:

@@ -69,3 +69,20 @@ def test_every_version(
     assert sum(counts.values()) > 100
     with capsys.disabled():
         print(f"\n{strategy}: {dict(counts)}")
+
+
+def test_diagnose_every_version(tmp_path: Path, energy_patch: Command, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each trains an energy model of its own on every rank, whether its loss can be patched or not."""
+    counts: Counter[str] = Counter()
+    for name, file_name in versions().items():
+        script = tmp_path / name / file_name
+        script.parent.mkdir()
+        script.write_bytes(git("cat-file", "blob", name))
+        answer = energy_patch("diagnose", "--json", script).json
+        found = {finding["name"] for finding in answer["findings"]}
+        counts.update(found)
+        assert "separate-models" in found, name
+        assert ("local-negatives" in found) == bool(CALL.search(script.read_bytes())), name
+    assert sum(counts.values()) > 400
+    with capsys.disabled():
+        print(f"\ndiagnose: {dict(counts)}")

@@ -191,16 +191,29 @@ class Program:
 
     # --- classes ----------------------------------------------------------------------------------------------
 
-    def method(self, owner: cst.ClassDef, name: str, depth: int = 0) -> cst.FunctionDef | None:
+    def method(self, owner: cst.ClassDef, name: str) -> cst.FunctionDef | None:
         """A class's method, its own or of the nearest base class that is in sight."""
-        for binding in reversed(self.inside(owner).bindings.get(name, [])):
-            if isinstance(binding.node, cst.FunctionDef):
-                return binding.node
-        for argument in owner.bases if depth < 8 else ():
-            base = self.meaning(argument.value, self.scopes[owner])
-            if isinstance(base, cst.ClassDef) and (found := self.method(base, name, depth + 1)) is not None:
-                return found
+        for definition in (owner, *self.bases(owner)):
+            for binding in reversed(self.inside(definition).bindings.get(name, [])):
+                if isinstance(binding.node, cst.FunctionDef):
+                    return binding.node
         return None
+
+    def bases(self, owner: cst.ClassDef) -> list[cst.ClassDef]:
+        """The classes in sight that a class is derived from, the nearest first."""
+        found = [owner]
+        for definition in found:
+            for argument in definition.bases:
+                base = self.meaning(argument.value, self.scopes[definition])
+                if isinstance(base, cst.ClassDef) and base not in found:
+                    found.append(base)
+        return found[1:]
+
+    def bases_out_of_sight(self, owner: cst.ClassDef) -> Iterator[cst.BaseExpression]:
+        for definition in (owner, *self.bases(owner)):
+            for argument in definition.bases:
+                if self.meaning(argument.value, self.scopes[definition]) is None:
+                    yield argument.value
 
     def class_of(self, node: cst.CSTNode, scope: Scope) -> cst.ClassDef | None:
         """The class that an expression is surely an instance of: `self`, or a name that only its calls are given to."""

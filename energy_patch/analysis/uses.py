@@ -59,6 +59,7 @@ PASSES_ON = frozenset(
 GROWS = frozenset({"append", "extend", "update", "add", "insert", "setdefault", "add_param_group"})
 SCHEDULER = re.compile(r"LR$|[Ss]chedule|[Ww]armup|GradScaler")
 OPTIMIZER = re.compile(r"adam|sgd|rmsprop|lion|adagrad|adadelta|lamb|muon|optim", re.IGNORECASE)
+PLAIN_BASES = frozenset({"object", "Module", "ABC", "Generic", "Protocol", "NamedTuple"})
 LOOKS = (cst.Comparison, cst.ComparisonTarget, cst.Expr, cst.Assert, cst.FormattedStringExpression, cst.CompIf)
 HOLDS = (cst.Element, cst.StarredElement, cst.DictElement, cst.StarredDictElement)
 
@@ -97,12 +98,23 @@ class Uses:
         self._known.add((ref, what))
         if what == "module":
             self.modules.add(ref)
+            if isinstance(ref.scope.node, cst.ClassDef):
+                self._held_by(ref.scope.node)
         for node in self.aliases.nodes.get(ref, ()):
             parent = self.program.parents[node]
             if isinstance(parent, cst.Attribute) and parent.attr.value == "module":
                 continue  # the longer name is followed
             if not self._is_target(node):
                 self._climb(node, what)
+
+    def _held_by(self, owner: cst.ClassDef) -> None:
+        """Objects that hold the module may be wrapped as a whole: here, or by a base class that is out of sight."""
+        for base in self.program.bases_out_of_sight(owner):
+            if last_name(base) not in PLAIN_BASES:
+                self.hidden.append(base)
+        for call, made in self.graph.made.items():
+            if made is owner or owner in self.program.bases(made):
+                self._climb(call, "parts")
 
     def _is_target(self, node: cst.CSTNode) -> bool:
         child = node
@@ -133,12 +145,12 @@ class Uses:
                 if isinstance(call, cst.Call):
                     self._argument(parent, call, what)
             case cst.For() | cst.CompFor() if parent.iter is node:
-                self._bind(parent.target, "parts")
+                self._bind(parent.target, _inner(what))
             case cst.Assign() | cst.AnnAssign() | cst.AugAssign() | cst.NamedExpr():
                 self._assigned(parent, what)
             case cst.Subscript() if parent.value is node:
                 if not self._is_target(parent):
-                    self._climb(parent, "parts")
+                    self._climb(parent, _inner(what))
             case cst.IfExp() | cst.If() | cst.While() if parent.test is node:
                 return
             case cst.UnaryOperation(operator=cst.Not()) | cst.Index() | cst.Slice():
@@ -148,9 +160,9 @@ class Uses:
             case cst.Return() | cst.Yield():
                 self._returned(parent, what)
             case _ if isinstance(parent, HOLDS):
-                self._climb(self.program.parents[parent], "parts")
+                self._climb(self.program.parents[parent], _inner(what))
             case _ if isinstance(parent, Comprehension):
-                self._climb(parent, "parts")
+                self._climb(parent, _inner(what))
             case _ if not isinstance(parent, LOOKS):
                 self.hidden.append(node)
 
@@ -179,7 +191,7 @@ class Uses:
             return
         if name in AGREES:
             self.exchanged.append(call)
-        elif (what == "module" and name in WRAPS) or (
+        elif (what != "optimizer" and name in WRAPS) or (
             name == "initialize" and "deepspeed" in (dotted_name(call.func) or "")
         ):
             self.wrapped.append(call)
@@ -196,7 +208,7 @@ class Uses:
         elif name in GROWS and isinstance(call.func, cst.Attribute):
             self._bind(call.func.value, "optimizer" if name == "add_param_group" else "parts")
         elif name in PASSES_ON:
-            self._climb(call, what if name in ("getattr", "compile") else "parts")
+            self._climb(call, what if name in ("getattr", "compile") else _inner(what))
         elif SCHEDULER.search(name) or name in HARMLESS or SIBLING.fullmatch(name):
             return  # SIBLING: the losses that come with the public energy model
         elif what != "module" and OPTIMIZER.search(name):
@@ -244,7 +256,7 @@ class Uses:
     def _bind(self, target: cst.CSTNode, what: What) -> None:
         if isinstance(target, cst.Tuple | cst.List):
             for element in target.elements:
-                self._bind(element.value, "parts")
+                self._bind(element.value, _inner(what))
             return
         ref = self.aliases.ref(target, self.program.scopes[target])
         if ref is not None:
@@ -263,6 +275,11 @@ class Uses:
                 self._waiting.append((ref, "parts"))
                 return True
         return False
+
+
+def _inner(what: What) -> What:
+    """What an element of a list of something is."""
+    return "optimizer" if what == "optimizer" else "parts"
 
 
 def silent_exchanges(aliases: Aliases) -> list[cst.CSTNode]:

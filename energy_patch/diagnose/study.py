@@ -16,6 +16,7 @@ from energy_patch.analysis.program import Program, Use
 from energy_patch.analysis.settings import Settings
 from energy_patch.analysis.uses import STAYS, Uses
 from energy_patch.locate.facts import ORIGINAL_LOSS
+from energy_patch.locate.locator import top_level_name
 from energy_patch.locate.loss_calls import loss_calls
 from energy_patch.locate.reached import follow_imports
 from energy_patch.refusal import Refusal
@@ -28,6 +29,7 @@ from energy_patch.syntax.tree import Tree
 # Names and environment variables by which a script shows that it runs as several processes.
 RANKS = frozenset(
     {"torch.distributed", "distributed", "init_process_group", "DistributedDataParallel", "PartialState", "Accelerator"}
+    | {"deepspeed", "lightning", "pytorch_lightning", "LightningModule", "Fabric", "Trainer", "TrainingArguments"}
 )
 RANK_VARIABLES = re.compile(r"LOCAL_RANK|RANK|WORLD_SIZE")
 ENERGY_CLASS = re.compile(r"Energy(?!\w*(Loss|Config|Optim|Data|Trainer))\w*|EBM\w*")
@@ -83,17 +85,18 @@ class Study:
         self.batch_size = 1
         self.patch = patch
         self.program = Program(source, read)
-        for module in follow_imports(source, read).modules:
+        following = follow_imports(source, read)
+        for module in following.modules:
             if ORIGINAL_LOSS in module.source.text:
                 self.program.reach(module.source.path)
         self.graph = CallGraph(self.program)
         self.aliases = Aliases(self.graph)
         self.settings = Settings(self.program)
         self.refusal: Refusal | None = None
-        self.loss = [use for tree in self.program.trees for use in self._loss_calls(tree)]
+        self.loss = [use for tree in self.program.trees for use in self._loss_calls(tree, following.used)]
 
-    def _loss_calls(self, tree: Tree) -> Iterator[Use]:
-        """The loss's calls in one file; in another than the script only those that something in sight leads to."""
+    def _loss_calls(self, tree: Tree, used: frozenset[str]) -> Iterator[Use]:
+        """The loss's calls in one file; in another than the script only those in what the script uses."""
         if ORIGINAL_LOSS not in tree.source.text:
             return
         try:
@@ -103,9 +106,7 @@ class Study:
                 self.refusal = refusal
             return
         for call, scope in found:
-            around = self.program.function_around(call)
-            is_method = around is not None and self.program.scopes[around].is_class
-            if tree is self.program.script or is_method or (around is not None and self.graph.callers(around)):
+            if tree is self.program.script or top_level_name(tree, call) in {None, *used}:
                 yield call, scope
 
     # --- the energy model -------------------------------------------------------------------------------------

@@ -89,7 +89,7 @@ def _facts(source: Source, script: Source, reached: Reached | None = None, used:
 
 def _located(tree: Tree, reached: Reached | None, used: frozenset[str] | None) -> Facts:
     all_calls = loss_calls(tree)
-    found = [use for use in all_calls if used is None or _top_level_name(tree, use[0]) in {None, *used}]
+    found = [use for use in all_calls if used is None or top_level_name(tree, use[0]) in {None, *used}]
     if found or used is None:
         refuse_other_references(tree, all_calls)
     callers = Callers(tree)
@@ -112,7 +112,7 @@ def _located(tree: Tree, reached: Reached | None, used: frozenset[str] | None) -
     )
 
 
-def _top_level_name(tree: Tree, call: cst.Call) -> str | None:
+def top_level_name(tree: Tree, call: cst.Call) -> str | None:
     """The top-level function or class that a call stands in; None where importing the module comes to it."""
     path = [call, *tree.ancestors(call)]
     top = path[-2]

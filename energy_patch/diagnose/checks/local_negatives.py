@@ -16,7 +16,7 @@ from energy_patch.syntax.nodes import last_name
 
 LOCAL_METHODS = frozenset(
     {"to", "float", "double", "half", "bfloat16", "type", "cuda", "cpu", "detach", "clone", "contiguous", "view"}
-    | {"reshape", "squeeze", "unsqueeze", "get", "pop", "requires_grad_", "clamp", "flatten"}
+    | {"reshape", "squeeze", "unsqueeze", "get", "pop", "requires_grad_", "clamp", "flatten", "items"}
 )
 GATHERS = re.compile(rf"{EXCHANGES.pattern}|gather|queue|bank|memory|distributed")
 
@@ -56,6 +56,10 @@ def _local_parts(node: cst.BaseExpression) -> list[cst.BaseExpression]:
     match node:
         case cst.Attribute() | cst.Subscript():
             return [node.value]
+        case cst.BinaryOperation():
+            return [node.left]  # noise and the like: arithmetic adds no rows
+        case cst.DictComp():
+            return [node.for_in.iter]
         case cst.Call(func=cst.Attribute(value=inner, attr=cst.Name(value=name))) if name in LOCAL_METHODS:
             return [inner]
     return []
@@ -71,7 +75,8 @@ def _is_local(study: Study, node: cst.BaseExpression) -> bool:
     if isinstance(node, cst.Call):
         is_followed = node in study.graph.callee and node not in study.graph.made
         return bool(_local_parts(node)) or is_followed or last_name(node.func) == "next"
-    return isinstance(node, cst.Attribute | cst.Subscript | cst.IfExp | cst.NamedExpr | cst.Tuple)
+    choices = cst.IfExp | cst.NamedExpr | cst.Tuple
+    return bool(_local_parts(node)) or isinstance(node, choices)
 
 
 CHECK = Check(

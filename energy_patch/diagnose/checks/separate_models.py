@@ -129,6 +129,22 @@ def _silent(what: str, *edits: tuple[str, str], files: dict[str, str] | None = N
     return Example(what, edited(LOOP, *edits), ("local-negatives",), files or {})
 
 
+def _held_by(base: str, made: str) -> list[tuple[str, str]]:
+    """Edits that build the model inside another module."""
+    holder = (
+        f"class Policy({base}):\n    def __init__(self):\n        super().__init__()\n"
+        "        self.energy = EnergyModel(4096, 7)\n"
+    )
+    return [
+        ("energy_model = EnergyModel(4096, 7).cuda()", f"policy = {made}.cuda()"),
+        ("energy_model.parameters()", "policy.parameters()"),
+        ("swap_infonce(energy_model", "swap_infonce(policy.energy"),
+        ("dist.init", f"\n{holder}\n\ndist.init"),
+    ]
+
+
+HELD = _held_by("nn.Module", "Policy()")
+
 CHECK = Check(
     name="separate-models",
     weight=90,
@@ -163,6 +179,25 @@ CHECK = Check(
                     "energy_infonce_loss(energy_model)",
                 ),
             ),
+        ),
+        Example(
+            "another module holds it",
+            edited(
+                LOOP, *((old, new.replace("EnergyModel(4096, 7)", "EnergyModel(4096, 7)  # here")) for old, new in HELD)
+            ),
+            ("local-negatives",),
+        ),
+        Example(
+            "its optimizer is one of several",
+            edited(
+                SPEAKING,
+                (
+                    "optimizer = AdamW(energy_model.parameters())",
+                    "both = [AdamW(m.parameters()) for m in (policy, energy_model)]",
+                ),
+                ("    optimizer.step()\n", "    for optimizer in both:\n        optimizer.step()\n"),
+            ),
+            ("local-negatives",),
         ),
         Example(
             "it is built in another file",
@@ -200,6 +235,8 @@ CHECK = Check(
         ),
         _silent("what is done to it is out of sight", (BEFORE_STEP, f"    mystery(energy_model)\n{BEFORE_STEP}")),
         _silent("a framework prepares it", (BELOW, f"{BELOW}energy_model = accelerator.prepare(energy_model)\n")),
+        _silent("the module that holds it is wrapped", *_held_by("nn.Module", "DDP(Policy())")),
+        _silent("a framework's class holds it", *_held_by("LightningModule", "Policy()")),
         _silent("no step was found", (BEFORE_STEP, "")),
         _silent("how it is built is out of sight", ("EnergyModel(4096, 7).cuda()", "build_energy_model()")),
     ),

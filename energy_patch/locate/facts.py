@@ -56,8 +56,9 @@ class Call:
     """A call that resolves to the original loss.
 
     `config` is the expression of a config instance in scope; `before` is where a line may stand before the statement
-    (None where it cannot), `body` the start of the function around it, and `block` the chain of statement blocks around
-    it; `enclosing` is None outside functions.
+    (None where it cannot), `before_model` where one may stand before the model is first used on the way to the call,
+    `body` the start of the function around it, and `block` the chain of statement blocks around it; `enclosing` is None
+    outside functions.
     `occupied` are the names in use in the function around it, `local_names` those bound between it and the top level,
     `in_scope` those that have a value when it runs. `model_bound` are the offsets at which the name that the first
     argument starts with is bound. `rank_lines` are conditions around the call that name the rank.
@@ -68,6 +69,7 @@ class Call:
     arguments: Bracketed
     config: str | None
     before: LinePoint | None
+    before_model: LinePoint | None
     body: LinePoint | None
     block: tuple[int, ...]
     enclosing: Function | None

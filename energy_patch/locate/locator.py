@@ -14,7 +14,6 @@ from energy_patch.locate.config_names import ConfigNames
 from energy_patch.locate.dominance import Order
 from energy_patch.locate.facts import (
     ORIGINAL_LOSS,
-    ORIGINAL_PARAMETERS,
     Call,
     Facts,
     Function,
@@ -22,6 +21,7 @@ from energy_patch.locate.facts import (
 from energy_patch.locate.imports import distributed, import_point, is_docstring
 from energy_patch.locate.logged import logged_energies
 from energy_patch.locate.loss_calls import loss_calls, refuse_other_references
+from energy_patch.locate.model_uses import before_model, model_bound
 from energy_patch.locate.near_misses import near_misses
 from energy_patch.locate.rank_conditions import lone_exits, rank_conditions
 from energy_patch.locate.reached import Reached, Read, follow_imports
@@ -33,7 +33,6 @@ from energy_patch.syntax.layout import (
     point_before,
     statement_of,
 )
-from energy_patch.syntax.nodes import dotted_name
 from energy_patch.syntax.places import LinePoint, Span
 from energy_patch.syntax.scopes import Comprehension, Scope
 from energy_patch.syntax.source import Source, check_compiles
@@ -148,12 +147,14 @@ def _call(
     if definition is not None and definition not in functions:
         functions[definition] = function(tree, callers, names, definition, around)
     before, block = _line_before(tree, call)
+    bound = model_bound(tree, call, scope)
     return Call(
         line=tree.line(call),
         function=Span(start, end),
         arguments=arguments(tree, call),
         config=names.expression(scope, call),
         before=before,
+        before_model=before and (before_model(tree, call, scope, bound) or before),
         body=_body(tree, definition),
         block=block,
         enclosing=functions[definition] if definition is not None else None,
@@ -161,7 +162,7 @@ def _call(
         local_names=_local_names(scope),
         in_scope=_in_scope(tree, call, scope),
         is_conditional=_is_conditional(tree, call),
-        model_bound=_model_bound(tree, call, scope),
+        model_bound=bound,
         rank_lines=rank_conditions(tree, callers, call),
     )
 
@@ -186,13 +187,6 @@ def _is_conditional(tree: Tree, call: cst.Call) -> bool:
             return True
         child = ancestor
     return False
-
-
-def _model_bound(tree: Tree, call: cst.Call, scope: Scope) -> tuple[int, ...]:
-    """Offsets of the bindings of the name that the first argument (or `energy_model=`) starts with."""
-    models = [item.value for item in call.args if item.keyword is None or item.keyword.value == ORIGINAL_PARAMETERS[0]]
-    first = (dotted_name(models[0]) or "").split(".")[0] if models else ""
-    return tuple(tree.span(binding.node)[0] for binding in scope.resolve(first))
 
 
 def _line_before(tree: Tree, call: cst.Call) -> tuple[LinePoint | None, tuple[int, ...]]:

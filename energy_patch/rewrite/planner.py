@@ -202,7 +202,10 @@ class _Planner:
             raise Refusal("unsupported", message, line=call.rank_lines[0])
 
     def _replicated(self, call: Call, model: Argument) -> list[Edit]:
-        """Keep the ranks one model: a line before the call, or, where none can stand, around its first argument."""
+        """Keep the ranks one model: a line before the call, and before what else uses the model on the way to it.
+
+        Where no line can stand, it goes around the call's first argument.
+        """
         function = self._imported("ranks", "replicate")
         start = call.before.offset if call.before is not None and not call.is_conditional else call.function.start
         is_bound_between = any(start <= at < call.function.start for at in call.model_bound)
@@ -210,10 +213,10 @@ class _Planner:
             end = model.span.end
             return [Edit(end - len(model.value), end - len(model.value), f"{function}("), Edit(end, end, ")")]
         if not any(self._covers(other, call) for other, name in self.replicated if name == model.value):
-            assert call.before is not None
+            assert call.before_model is not None
             self.replicated.append((call, model.value))
             line = f"{function}({model.value})"
-            self.add(line_edit(self.source, call.before, [line]), "the ranks' energy models are kept equal")
+            self.add(line_edit(self.source, call.before_model, [line]), "the ranks' energy models are kept equal")
         return []
 
     @staticmethod

@@ -355,8 +355,9 @@ def broadcast_parameters(energy_model: nn.Module, *, group: dist.ProcessGroup | 
     dist.broadcast(flat, src=0 if group is None else dist.get_global_rank(group, 0), group=group)
     with torch.no_grad():
         for tensor, part in zip(tensors, torch.split(flat, [len(part) for part in wire]), strict=True):
-            # A clone starts at an aligned address, which a view in a wider dtype needs.
-            tensor.copy_(part.clone().view(tensor.dtype).view(tensor.shape))
+            # A clone starts at an aligned address, which a view in a wider dtype needs. Through `data`, a forward pass
+            # that came before the first call keeps a backward pass: of other weights once, where it would be an error.
+            tensor.data.copy_(part.clone().view(tensor.dtype).view(tensor.shape))
 
 
 _SHARDED = (

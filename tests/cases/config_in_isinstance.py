@@ -27,7 +27,7 @@ class Config:
 
 
 def run(m, h, a, c: Config):
-    ok = isinstance(m, Config)
     replicate(m)
+    ok = isinstance(m, Config)
     world_size = dist.get_world_size() if dist.is_initialized() else 1
     return distributed_energy_inbatch_swap_infonce(m, h, a, tau=c.energy_tau, world_size=world_size)

@@ -29,8 +29,8 @@ class Config:
 
 
 def run(m, h, a, n=1, energy_tau=0.07):
-    if n: return run(m, h, a, 0, energy_tau=energy_tau)
     replicate(m)
+    if n: return run(m, h, a, 0, energy_tau=energy_tau)
     world_size = dist.get_world_size() if dist.is_initialized() else 1
     return distributed_energy_inbatch_swap_infonce(m, h, a, tau=energy_tau, world_size=world_size)
 def main(cfg: Config):

@@ -97,6 +97,26 @@ def test_nested_passes_are_averaged_once_in_the_losses(pool: Any) -> None:
     assert pool.run(3, pass_in_parts, [3, 3, 3], False) == [3, 3, 3]
 
 
+def forward_first(rank: int, world: int) -> list[list[Tensor]]:
+    """The script uses its model where no line was put, before the one that replicates: the margin of a composite."""
+    model, batch = zoo.build(seed=rank), plain.make_batch(2, seed=rank)
+    found = []
+    for _ in range(2):
+        margin = model(batch.h, batch.a, batch.mask).square().mean()
+        replicate(model)
+        (margin + global_loss(model, batch.h, batch.a, batch.mask)[0]).backward()
+        found.append(plain.gradients(model))
+        model.zero_grad()
+    return found
+
+
+def test_a_forward_pass_before_the_first_call_keeps_its_backward_pass(pool: Any) -> None:
+    first, *others = pool.run(3, forward_first)
+    assert plain.distance(first[0], first[1]) > 0  # once, ranks other than 0 differentiate what they had before
+    for found in others:
+        assert [plain.distance(mine, theirs) for mine, theirs in zip(found, first, strict=True)] == [0, 0]
+
+
 def live_and_die(rank: int, world: int) -> bool:
     model, batch = replicate(zoo.build()), plain.make_batch(2, seed=rank)
     global_loss(model, batch.h, batch.a, batch.mask)[0].backward()

@@ -100,8 +100,8 @@ def energy_margin_infonce(energy_model, h, a_pos, a_neg, pad_mask=None, tau=0.5,
     import torch.distributed as dist
     from energy_losses.global_infonce import distributed_energy_inbatch_swap_infonce
     from energy_losses.ranks import replicate
-    margin = energy_margin_loss(energy_model, h, a_pos, a_neg, pad_mask)
     replicate(energy_model)
+    margin = energy_margin_loss(energy_model, h, a_pos, a_neg, pad_mask)
     world_size = dist.get_world_size() if dist.is_initialized() else 1
     nce, E_pos, E_neg = distributed_energy_inbatch_swap_infonce(energy_model, h, a_pos, pad_mask, tau=tau, world_size=world_size)
     return alpha * margin + (1 - alpha) * nce, E_pos, E_neg

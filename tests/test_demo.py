@@ -36,13 +36,16 @@ def test_leaves_a_figure_and_numbers(demo: tuple[Path, str]) -> None:
     assert (out / runner.FIGURE).read_bytes().startswith(b"\x89PNG")
     with (out / runner.CURVES).open(newline="") as file:
         curves = list(csv.DictReader(file))
-    assert [row["run"] for row in curves] == ["as-it-is"] * SHORT + ["patched"] * SHORT + ["one-rank"] * SHORT
+    assert [row["run"] for row in curves] == [
+        name for name in ("as-it-is", "one-rank", "patched", "patched-default") for _ in range(SHORT)
+    ]
     with (out / runner.TABLE).open(newline="") as file:
         table = {row["run"]: row for row in csv.DictReader(file)}
     assert {name: row["negatives"] for name, row in table.items()} == {
         "as-it-is": "2",
-        "patched": "23",
         "one-rank": "23",
+        "patched": "23",
+        "patched-default": "23",
     }
     assert all(0 <= float(row["top1_last"]) <= 1 < 1000 * float(row["step_seconds"]) for row in table.values())
 

@@ -10,7 +10,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from typing import NamedTuple, TextIO
 import click
 
 from energy_patch.refusal import Refusal
+from energy_patch.strategies.base import TAU
 
 SAMPLE = Path(__file__).with_name("sample")
 SCRIPT = "finetune_Energy.py"
@@ -27,8 +27,8 @@ MARKER = ".energy-patch-demo"  # a folder that holds it is ours to write into ag
 CODEBASE, RUNS_FOLDER = "codebase", "runs"
 FIGURE, CURVES, TABLE = "held_out.png", "held_out.csv", "table.csv"
 CANDIDATES = 24
-STEPS = 300
-APPLY = ("apply", "--strategy", "global", "--tau", "0.5")  # both temperatures equal: only the negatives differ
+STEPS = 250
+ORIGINAL_TAU = "0.5"  # at the original's temperature only the negatives and the shared model differ
 STALL_LIMIT = 120.0  # seconds without a step: the run hangs
 
 
@@ -48,8 +48,9 @@ class Run(NamedTuple):
 
 
 BEFORE = Run("as-it-is", "8 ranks x 3, as it is", 8, 3, False, "#D55E00", "-")
-AFTER = Run("patched", "8 ranks x 3, patched", 8, 3, True, "#0072B2", "-")
 ONE_RANK = Run("one-rank", "1 rank x 24, as it is", 1, 24, False, "#4D4D4D", "--")
+AFTER = Run("patched", f"8 ranks x 3, patched, tau {ORIGINAL_TAU} as before", 8, 3, True, "#0072B2", "-")
+DEFAULT = Run("patched-default", f"8 ranks x 3, patched, tau {TAU.default}", 8, 3, True, "#009E73", "-")
 
 
 class Trained(NamedTuple):
@@ -77,16 +78,15 @@ def run_demo(out: Path, console: TextIO, *, steps: int = STEPS) -> None:
     codebase = out / CODEBASE
     _copy_sample(codebase)
     _say(console, f"A small training codebase is in {_shown(codebase)}: a policy, an energy model, {SCRIPT}.")
-    _say(console, "Three short trainings follow, about two minutes in all on two cores.")
+    _say(console, "Four short trainings follow, two to three minutes in all on two cores.")
 
-    before = _train(BEFORE, codebase, out, steps, console)
-    _patch(codebase, console)
+    before, one_rank = (_train(run, codebase, out, steps, console) for run in (BEFORE, ONE_RANK))
+    _patch(codebase, console, "--tau", ORIGINAL_TAU)
     after = _train(AFTER, codebase, out, steps, console)
-    with tempfile.TemporaryDirectory(prefix="energy-patch-demo-") as untouched:
-        _copy_sample(Path(untouched) / CODEBASE)
-        one_rank = _train(ONE_RANK, Path(untouched) / CODEBASE, out, steps, console)
+    _patch(codebase, console, "--tau", str(TAU.default))
+    default = _train(DEFAULT, codebase, out, steps, console)
 
-    results = [before, after, one_rank]
+    results = [before, one_rank, after, default]
     _write_numbers(results, out)
     _plot(results, out / FIGURE)
     _say(console, "", *_table(results), "")
@@ -125,10 +125,11 @@ def _copy_sample(target: Path) -> None:
     shutil.copytree(SAMPLE, target, ignore=shutil.ignore_patterns("__pycache__", RUNS_FOLDER))
 
 
-def _patch(codebase: Path, console: TextIO) -> None:
-    _say(console, "", f"$ energy-patch {shlex.join((*APPLY, SCRIPT))}")
-    _energy_patch(codebase, console, *APPLY, "--dry-run", SCRIPT)
-    _energy_patch(codebase, console, *APPLY, SCRIPT, quiet=True)
+def _patch(codebase: Path, console: TextIO, *options: str) -> None:
+    """Show what `apply` will change, and change it."""
+    _say(console, "", f"$ energy-patch {shlex.join(('apply', *options, SCRIPT))}")
+    _energy_patch(codebase, console, "apply", *options, "--dry-run", SCRIPT)
+    _energy_patch(codebase, console, "apply", *options, SCRIPT, quiet=True)
 
 
 def _energy_patch(codebase: Path, console: TextIO, *arguments: str, quiet: bool = False) -> None:

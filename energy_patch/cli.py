@@ -93,7 +93,11 @@ def apply_command(
     except WrongUse as wrong:
         raise click.UsageError(str(wrong)) from None
     names = " ".join(str(path) for path in scripts)
-    after = f"Next: start training as before. To take it back: energy-patch revert {names}"
+    after = (
+        "Next, in the script's folder: torchrun --nproc-per-node 8 -m energy_losses.check MODULE:CLASS, your energy "
+        "model's, say energy.energy_model:EnergyModel. If all is ok, start training as before.\n"
+        f"To take it back: energy-patch revert {names}"
+    )
     _finish(report, as_json, diff=dry_run, full=full, after=after if report.outcome == "patched" else "")
     if check and report.exit_code == 0 and report.has_work:
         sys.exit(3)

@@ -356,6 +356,7 @@ def test_a_link_is_recorded_where_it_leads(tmp_path: Path) -> None:
 def test_a_module_brings_in_what_it_imports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     contents = {
         "__init__.py": "",
+        "check.py": "from . import f\n",
         "a.py": "from .b import x\nimport torch\n",
         "b.py": "def f():\n    from . import c, torch\n",
         "c.py": "from energy_losses.d import y\n",
@@ -366,12 +367,13 @@ def test_a_module_brings_in_what_it_imports(tmp_path: Path, monkeypatch: pytest.
     for name, text in contents.items():
         (tmp_path / name).write_text(text)
     monkeypatch.setattr(templates, "templates_folder", lambda: tmp_path)
-    assert templates.module_closure(["f.py"]) == ("__init__.py", "f.py")
-    assert templates.module_closure(["c.py"]) == ("__init__.py", "a.py", "b.py", "c.py", "d.py", "e.py")
+    assert templates.module_closure(["f.py"]) == ("__init__.py", "check.py", "f.py")
+    closure = templates.module_closure(["c.py"])
+    assert closure == ("__init__.py", "a.py", "b.py", "c.py", "check.py", "d.py", "e.py", "f.py")
 
 
 def test_every_template_is_found_and_closed() -> None:
     for name in templates.template_names():
         closure = templates.module_closure([name])
-        assert set(closure) <= templates.template_names()
+        assert {"__init__.py", "check.py"} <= set(closure) <= templates.template_names()
         assert closure == templates.module_closure(closure)

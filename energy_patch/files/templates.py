@@ -9,6 +9,8 @@ from pathlib import Path
 
 from energy_patch.strategies.base import FOLDER_NAME
 
+_WITH_EVERY_STRATEGY = frozenset({"__init__.py", "check.py"})
+
 
 def templates_folder() -> Path:
     """`energy_patch/templates/` in a wheel, `templates/` beside the package in a checkout."""
@@ -28,10 +30,10 @@ def template_bytes(name: str) -> bytes:
 
 
 def module_closure(names: Iterable[str]) -> tuple[str, ...]:
-    """The modules named, `__init__.py`, and all that they import from each other, sorted."""
+    """The modules named, those that come with any strategy, and all that they import from each other, sorted."""
     known = template_names()
     found: set[str] = set()
-    waiting = ["__init__.py", *names]
+    waiting = [*(_WITH_EVERY_STRATEGY & known), *names]
     while waiting:
         name = waiting.pop()
         if name not in found:

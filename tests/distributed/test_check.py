@@ -1,0 +1,192 @@
+"""The check that users run on their own machines: what it passes, what it must fail, and what it says of a mistake."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from energy_patch.strategies.registry import strategies
+
+SAMPLE = Path(__file__).parents[2] / "energy_patch" / "demo" / "sample"
+SMALL = ["--state-dim", "16", "--sequence", "12", "--chunk", "4", "--steps", "1"]
+LIMIT = 120
+MODELS = '''
+import functools
+import torch
+import torch.distributed as dist
+from energy.energy_model import EnergyModel
+
+class DrawsOnItsRank(EnergyModel):
+    """Each rank's energies have noise of the rank's own."""
+    def forward(self, h, a, pad_mask=None):
+        generator = torch.Generator().manual_seed(dist.get_rank())
+        return super().forward(h, a + 0.1 * torch.randn(a.shape[1:], generator=generator), pad_mask)
+
+class KeepsItsGradients(EnergyModel):
+    """Computes with copies of its weights, whose gradients it adds to its own, as fused kernels do."""
+    def forward(self, h, a, pad_mask=None):
+        if torch.is_grad_enabled():
+            copies = {name: weight.detach().requires_grad_() for name, weight in self.named_parameters()}
+            for name, weight in self.named_parameters():
+                copies[name].register_hook(functools.partial(give, weight))
+        else:
+            copies = dict(self.named_parameters())
+        named = {f"model.{name}": weight for name, weight in copies.items()}
+        return torch.func.functional_call(Inner(self), named, (h, a, pad_mask))
+
+class Inner(torch.nn.Module):
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+    def forward(self, h, a, pad_mask):
+        return EnergyModel.forward(self.model, h, a, pad_mask)
+
+def give(weight, gradient):
+    weight.grad = gradient if weight.grad is None else weight.grad + gradient
+
+class NoMemory(EnergyModel):
+    """As if one rank's GPU were full, while the others are on their way to a collective."""
+    def forward(self, h, a, pad_mask=None):
+        if dist.get_rank() == 1:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\\nGPU 1 has ...")
+        return super().forward(h, a, pad_mask)
+
+class OtherArguments(EnergyModel):
+    def __init__(self, config, *, width):
+        super().__init__(config, 7, width)
+'''
+
+
+class Checked(NamedTuple):
+    status: int
+    output: str
+    errors: str
+
+    def verdicts(self, number: int) -> list[str]:
+        """What was said of a claim, once for each loss."""
+        return [line.split()[1] for line in self.output.splitlines() if line.startswith(f"{number}. ")]
+
+
+@pytest.fixture
+def patched(tmp_path: Path, energy_patch: Callable[..., object]) -> Callable[..., Path]:
+    """A folder with the sample's code, and a script for each strategy."""
+
+    def patch(*names: str) -> Path:
+        folder = tmp_path / "code"
+        shutil.copytree(SAMPLE, folder, ignore=shutil.ignore_patterns("__pycache__", "runs"))
+        for name in names:
+            script = folder / f"finetune_{name.replace('-', '_')}.py"
+            shutil.copy(folder / "finetune_Energy.py", script)
+            assert energy_patch("apply", "--strategy", name, script).exit_code == 0  # type: ignore[attr-defined]
+        (folder / "models.py").write_text(MODELS)
+        (folder / "start.py").write_text(
+            "import runpy\nrunpy.run_module('energy_losses.check', run_name='__main__', alter_sys=True)\n"
+        )
+        return folder
+
+    return patch
+
+
+def check(folder: Path, model: str, *options: str, ranks: int = 2, launcher: tuple[str, ...] = ()) -> Checked:
+    fork = ("energy_patch.demo.launch", "--ranks", str(ranks), "start.py")  # imports torch once
+    command = [sys.executable, "-m", *(launcher or fork), model, *SMALL, *options]
+    root = str(SAMPLE.parents[2])
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": root, "GLOO_SOCKET_IFNAME": "lo"}
+    with subprocess.Popen(
+        command, cwd=folder, env=environment, stdout=-1, stderr=-1, text=True, start_new_session=True
+    ) as process:
+        try:
+            output, errors = process.communicate(timeout=LIMIT)
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+    return Checked(process.returncode, output, errors)
+
+
+def test_every_strategy_holds(patched: Callable[..., Path]) -> None:
+    names = list(strategies())
+    found = check(patched(*names), "energy.energy_model:EnergyModel", "--accumulate", "2", ranks=3)
+    assert found.status == 0, found
+    assert found.verdicts(1) == found.verdicts(2) == ["ok"] * len(names), found
+    assert sorted(found.verdicts(3)) == ["-", *["ok"] * (len(names) - 1)], found  # local-batch scores nothing anew
+    assert found.verdicts(4) == ["-"] * len(names)
+    assert "Traceback" not in found.errors
+
+
+def test_under_torchrun(patched: Callable[..., Path]) -> None:
+    command = ("torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "energy_losses.check")
+    found = check(patched("global"), "energy.energy_model:EnergyModel", launcher=command)
+    assert found.status == 0, found
+    assert [*found.verdicts(1), *found.verdicts(2), *found.verdicts(3)] == ["ok"] * 3, found
+
+
+@pytest.mark.parametrize(
+    ("model", "verdicts"),
+    [
+        ("models:DrawsOnItsRank", ["FAILED", "ok", "ok"]),
+        ("models:KeepsItsGradients", ["FAILED", "FAILED", "ok"]),
+    ],
+)
+def test_models_that_are_not_one(patched: Callable[..., Path], model: str, verdicts: list[str]) -> None:
+    found = check(patched("global"), model)
+    assert found.status == 1
+    assert [*found.verdicts(1), *found.verdicts(2), *found.verdicts(3)] == verdicts, found
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "instead", "verdicts"),
+    [
+        ("infonce.py", "(ranks.size / sum(rows))", "(1 / sum(rows))", ["FAILED", "ok", "ok"]),
+        ("global_infonce.py", "world_size=world_size", "all_ranks=False", ["FAILED", "ok", "ok"]),
+        ("ranks.py", "    broadcast_parameters(model, group=group)\n", "    pass\n", ["FAILED", "FAILED", "ok"]),
+        ("scoring.py", "def energy_matrix(", "def energy_matrix(*args, **kwargs):\n"
+         "    return _energy_matrix(*args, **kwargs).flip(1)\n\n\ndef _energy_matrix(", ["FAILED", "ok", "FAILED"]),
+    ],
+)  # fmt: skip
+def test_losses_that_are_broken(
+    patched: Callable[..., Path], file: str, text: str, instead: str, verdicts: list[str]
+) -> None:
+    folder = patched("global")
+    module = folder / "energy_losses" / file
+    source = module.read_text()
+    assert text in source
+    module.write_text(source.replace(text, instead))
+    found = check(folder, "energy.energy_model:EnergyModel")
+    assert found.status == 1
+    assert [*found.verdicts(1), *found.verdicts(2), *found.verdicts(3)] == verdicts, found
+
+
+@pytest.mark.parametrize(
+    ("model", "says"),
+    [
+        ("energy.energy_model:Energy", "cannot import energy.energy_model:Energy (module"),
+        ("models:OtherArguments", "it takes (config, *, width); give its arguments with --model-args"),
+        ("models:NoMemory", "rank 1 of 2, claim 1: out of memory (CUDA out of memory. Tried to allocate 2.00 GiB.)"),
+    ],
+)
+def test_a_mistake_is_one_line_on_every_rank(patched: Callable[..., Path], model: str, says: str) -> None:
+    found = check(patched("global"), model)
+    assert found.status == 1
+    lines = [line for line in found.errors.splitlines() if line.startswith("energy_losses.check")]
+    assert len(lines) == 2, found
+    assert "Traceback" not in found.errors
+    assert lines[0] == lines[1]
+    assert says in lines[0]
+
+
+def test_other_arguments_can_be_given(patched: Callable[..., Path]) -> None:
+    found = check(patched("layer"), "models:OtherArguments", "--model-args", "16", "width=8")
+    assert found.status == 0, found
+
+
+def test_one_rank_is_too_few(patched: Callable[..., Path]) -> None:
+    found = check(patched("global"), "energy.energy_model:EnergyModel", launcher=("energy_losses.check",))
+    assert found.status == 1
+    assert found.errors.startswith("energy_losses.check: needs at least 2 ranks and has 1")
+    assert len(found.errors.splitlines()) == 1

@@ -1,7 +1,8 @@
 """Training scripts as other labs write them, run on two ranks: as they are, their ranks drift apart; patched, never.
 
-The scripts are `tests/cases/labs_*.py`, which also say what their patch looks like; what they import stands in
-`tests/labs`. Each script runs whole, in both ranks of one pair of worker processes.
+The scripts are `tests/cases/labs_*.py`, and with modules of their own `tests/folders/labs_*.py`, which also say what
+their patch looks like; what else they import stands in `tests/labs`. Each script runs whole, in both
+ranks of one pair of worker processes.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from unittest import mock
 
 import pytest
 
+from tests.folder_cases import SCRIPT, folder_cases, read_case, write_files
+
 torch = pytest.importorskip("torch")
 
 ROOT = Path(__file__).parents[1]
@@ -32,28 +35,36 @@ SYNCHRONIZED = {"labs_accelerate_prepared", "labs_ddp_energy_model", "labs_light
 @pytest.mark.parametrize("case", CASES, ids=lambda path: path.stem)
 def test_ranks_stay_one_model(case: Path, tmp_path: Path, pool: Any) -> None:
     before, _, after = case.read_text("utf-8").partition("\n")[2].partition(RULE)
-    as_it_is = trained(pool, tmp_path / "before", before)
-    assert all(rank != start for rank, start in as_it_is)
-    assert (as_it_is[0][0] == as_it_is[1][0]) == (case.stem in SYNCHRONIZED)
-
-    patched = trained(pool, tmp_path / "after", after)
-    assert all(rank != start for rank, start in patched)
-    assert patched[0][0] == patched[1][0]
+    as_it_is = trained(pool, tmp_path / "before", {SCRIPT: before})
+    assert (as_it_is[0] == as_it_is[1]) == (case.stem in SYNCHRONIZED)
+    patched = trained(pool, tmp_path / "after", {SCRIPT: after})
+    assert patched[0] == patched[1]
 
 
-def trained(pool: Any, folder: Path, text: str) -> list[tuple[list[float], list[float]]]:
-    """For each rank the weights of all its energy models, after training and when they were built."""
+@pytest.mark.parametrize("case", folder_cases("labs_*.py"), ids=lambda path: path.stem)
+def test_ranks_stay_one_model_where_a_module_calls_the_loss(case: Path, tmp_path: Path, pool: Any) -> None:
+    files = read_case(case)
+    as_it_is = trained(pool, tmp_path / "before", files.before)
+    assert as_it_is[0] != as_it_is[1]
+    patched = trained(pool, tmp_path / "after", files.all_after)
+    assert patched[0] == patched[1]
+
+
+def trained(pool: Any, folder: Path, files: dict[str, str]) -> list[list[float]]:
+    """For each rank the weights of all its energy models; training must have changed them."""
     shutil.copytree(LABS / "repository", folder)
-    if "energy_losses" in text:
+    write_files(folder, files)
+    if any("energy_losses" in text for text in files.values()):
         shutil.copytree(ROOT.parent / "templates" / "energy_losses", folder / "energy_losses")
-    (folder / "train.py").write_text(text, "utf-8")
-    return pool.run(2, run_script, str(folder), str(LABS / "site"))  # type: ignore[no-any-return]
+    found = pool.run(2, run_script, str(folder), str(LABS / "site"))
+    assert all(now != start for now, start in found)
+    return [now for now, _ in found]
 
 
 def run_script(rank: int, world: int, folder: str, site: str) -> tuple[list[float], list[float]]:
     torch.manual_seed(rank)
     with in_repository(Path(folder), site, rank, world), no_group_yet(), on_this_machine():
-        runpy.run_path(str(Path(folder) / "train.py"), run_name="__main__")
+        runpy.run_path(str(Path(folder) / SCRIPT), run_name="__main__")
         built = sys.modules["built"]
         now = torch.cat([built.flat(model) for model, _ in built.MODELS])
         return now.tolist(), torch.cat([start for _, start in built.MODELS]).tolist()
@@ -68,7 +79,7 @@ def in_repository(folder: Path, site: str, rank: int, world: int) -> Iterator[No
     try:
         with (
             mock.patch.dict(os.environ, variables),
-            mock.patch.multiple(sys, path=[str(folder), site, *sys.path], argv=["train.py"]),
+            mock.patch.multiple(sys, path=[str(folder), site, *sys.path], argv=[SCRIPT]),
             contextlib.redirect_stdout(io.StringIO()),
             working_directory(folder),
         ):

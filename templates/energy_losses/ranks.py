@@ -68,7 +68,11 @@ def gather_integers(ranks: Ranks, values: list[int], device: torch.device) -> li
     """Every rank's ``values``, a list of the same length on each, in rank order."""
     if ranks.size == 1:
         return [values]
-    return _gather(ranks, torch.tensor(values, device=_transport(ranks, device))).tolist()
+    return _gather(ranks, _uploaded(values, _transport(ranks, device))).tolist()
+
+
+def _uploaded(values: list[int], device: torch.device) -> Tensor:
+    return torch.tensor(values).to(device, non_blocking=True)  # ``torch.tensor(values, device=...)`` would wait
 
 
 def _gather(ranks: Ranks, mine: Tensor) -> Tensor:
@@ -105,8 +109,7 @@ def exchange(
         _judge([[*header, 1, _NO_CHECKSUM]], 1)
         return Exchange([len(h)], a_pos, [])
     device = _transport(ranks, a_pos.device)
-    # Not waited for, as the two numbers that only the device knows are not.
-    numbers = torch.tensor(header).to(device, non_blocking=True)
+    numbers = _uploaded(header, device)
     finite = a_pos.detach().isfinite().all().to(device, torch.int64)
     checksum = finite.new_full((), _NO_CHECKSUM) if checksum is None else checksum.to(device)
     slot = _slots.get(_key(ranks), _NO_SLOT)

@@ -23,9 +23,13 @@ def distributed_energy_inbatch_swap_infonce(
         rank 1:  h_2 h_3 h_4  x  a_0 a_1 a_2 a_3 a_4
 
     Each rank scores its own B rows only, and only actions travel. Row i weighs W / N for W ranks with N rows
-    together, so the *mean* of the ranks' gradients (``average_gradients``) is that of one process with the whole
-    batch, also where ranks have unequal rows or none. Gradients reach this rank's own actions; those of other ranks
-    are constants. Without a process group or with gradients disabled, the local rows are the whole batch.
+    together, so the *mean* of the ranks' gradients (``replicate``) is that of one process with the whole batch, also
+    where ranks have unequal rows or none. Gradients reach this rank's own actions; those of other ranks are constants.
+    Without a process group or with gradients disabled, the local rows are the whole batch.
+
+    With gradients enabled, every rank must call it: a validation of one rank alone belongs under ``torch.no_grad``, or
+    that rank waits for the others. Ranks that are seeded alike draw the same dropout. Contexts must have their
+    positions; a pooled [B, D] is refused. A call waits for the device once, for the ranks' headers.
 
     Args:
         energy_model: ``energy_model(h, a, pad_mask)`` gives [B, 1], low for an action that fits.

@@ -10,8 +10,9 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .exchange import exchange
 from .metrics import announce, announce_later, next_check, record
-from .ranks import ALONE, average_when_done, exchange, training_ranks
+from .ranks import ALONE, average_when_done, training_ranks
 from .scoring import energy_matrix, evaluating
 
 

@@ -17,8 +17,6 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-_FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
-
 
 class Ranks(NamedTuple):
     """The ranks whose batches count as one in this call, and this rank's place among them."""
@@ -68,146 +66,19 @@ def gather_integers(ranks: Ranks, values: list[int], device: torch.device) -> li
     """Every rank's ``values``, a list of the same length on each, in rank order."""
     if ranks.size == 1:
         return [values]
-    return _gather(ranks, _uploaded(values, _transport(ranks, device))).tolist()
+    return gather(ranks, uploaded(values, transport(ranks, device))).tolist()
 
 
-def _uploaded(values: list[int], device: torch.device) -> Tensor:
-    return torch.tensor(values).to(device, non_blocking=True)  # ``torch.tensor(values, device=...)`` would wait
+def uploaded(values: list[int], device: torch.device) -> Tensor:
+    """The values on the device, without a wait for it, as ``torch.tensor(values, device=device)`` would take."""
+    return torch.tensor(values).to(device, non_blocking=True)
 
 
-def _gather(ranks: Ranks, mine: Tensor) -> Tensor:
-    """[W, n], a row of each rank's numbers [n]."""
+def gather(ranks: Ranks, mine: Tensor) -> Tensor:
+    """[W, n], a row of each rank's numbers [n], which must lie where ``transport`` says."""
     parts = mine.new_empty(ranks.size, len(mine))
     dist.all_gather(list(parts), mine, group=ranks.group)
     return parts
-
-
-class Exchange(NamedTuple):
-    """What every rank knows of all ranks' batches after a call's exchange."""
-
-    rows: list[int]  # of each rank
-    actions: Tensor  # of all ranks in rank order, [sum(rows), H, Da]
-    checksums: list[int]  # of the weights of each rank that sent one
-
-
-def exchange(
-    ranks: Ranks, h: Tensor, a_pos: Tensor, pad_mask: Tensor | None, problem: str, checksum: Tensor | None = None
-) -> Exchange:
-    """Rows and actions of each rank's batch: one collective, and one wait for the device, in most calls.
-
-    A small header of each rank holds all that can be wrong, and every rank judges every header: where one rank's input
-    is bad, all raise the same ``ValueError`` at once instead of waiting for it. ``problem`` is what a loss finds wrong
-    with its settings, in one short line. The actions travel behind the header if they fit where the last call's did,
-    on all ranks, which every rank can tell from the headers; otherwise they follow in a second collective. The weights'
-    checksum travels here too: a message of its own, at a call that some rank has missed, would meet another message.
-
-    Other ranks' actions are constants; this rank's own keep their graph, as in a loss without ranks. On one rank, only
-    shapes and ``problem`` are judged.
-    """
-    header = _header(h, a_pos, pad_mask, problem)
-    if ranks.size == 1:
-        _judge([[*header, 1, _NO_CHECKSUM]], 1)
-        return Exchange([len(h)], a_pos, [])
-    device = _transport(ranks, a_pos.device)
-    numbers = _uploaded(header, device)
-    finite = a_pos.detach().isfinite().all().to(device, torch.int64)
-    checksum = finite.new_full((), _NO_CHECKSUM) if checksum is None else checksum.to(device)
-    slot = _slots.get(_key(ranks), _NO_SLOT)
-    gathered = _gather(ranks, torch.cat([numbers, finite.view(1), checksum.view(1), slot.filled(a_pos, device)]))
-    headers = gathered[:, : len(header) + 2].tolist()
-    _judge(headers, ranks.size)
-    rows = [values[6] for values in headers]
-    if not (slot.takes(a_pos) and max(rows) <= slot.rows):
-        slot = _Slot(max(1, *rows), a_pos.shape[1:], a_pos.dtype)
-        gathered = _gather(ranks, slot.filled(a_pos, device))
-    _slots[_key(ranks)] = slot._replace(rows=max(1, *rows))
-    actions = slot.emptied(gathered, rows, a_pos.device)
-    actions[ranks.rank] = a_pos
-    checksums = [values[-1] for values in headers if values[-1] != _NO_CHECKSUM]
-    return Exchange(rows, torch.cat(actions), checksums)
-
-
-_NO_CHECKSUM = -1
-
-
-class _Slot(NamedTuple):
-    """A place in a message of int64 for the actions of a batch, bit for bit whatever their dtype."""
-
-    rows: int
-    chunk: tuple[int, ...]  # [H, Da]
-    dtype: torch.dtype
-
-    def takes(self, a_pos: Tensor) -> bool:
-        return len(a_pos) <= self.rows and a_pos.shape[1:] == self.chunk and a_pos.dtype == self.dtype
-
-    @property
-    def length(self) -> int:
-        """In numbers of int64."""
-        return -(-self.rows * math.prod(self.chunk) * self.dtype.itemsize // 8)
-
-    def filled(self, a_pos: Tensor, device: torch.device) -> Tensor:
-        message = torch.zeros(self.length, dtype=torch.int64, device=device)
-        if self.takes(a_pos):
-            message.view(self.dtype)[: a_pos.numel()] = a_pos.detach().flatten()
-        return message
-
-    def emptied(self, gathered: Tensor, rows: list[int], device: torch.device) -> list[Tensor]:
-        """Each rank's actions, from the end of its message."""
-        numbers = gathered[:, gathered.shape[1] - self.length :].view(self.dtype).to(device)
-        width = math.prod(self.chunk)
-        return [row[: count * width].view(count, *self.chunk) for row, count in zip(numbers, rows, strict=True)]
-
-
-_NO_SLOT = _Slot(0, (0, 0), torch.float32)
-_slots: "weakref.WeakKeyDictionary[dist.ProcessGroup, _Slot]" = weakref.WeakKeyDictionary()  # of each group's last call
-
-
-def _key(ranks: Ranks) -> dist.ProcessGroup:
-    return ranks.group or dist.distributed_c10d._get_default_group()
-
-
-def _header(h: Tensor, a_pos: Tensor, pad_mask: Tensor | None, problem: str) -> list[int]:
-    header = [_FLOATS.index(a_pos.dtype) if a_pos.dtype in _FLOATS else -1]
-    for shape in (h.shape, a_pos.shape, () if pad_mask is None else pad_mask.shape):
-        header += [len(shape), *shape[:3], *[0] * (3 - len(shape))]
-    return header + _packed(problem)
-
-
-def _judge(headers: list[list[int]], world: int) -> None:
-    for rank, header in enumerate(headers):
-        if wrong := _what_is_wrong(header, headers[0]):
-            where = f", rank {rank} of {world}" if world > 1 else ""
-            raise ValueError(f"energy loss{where}: {wrong}")
-
-
-def _what_is_wrong(header: list[int], first: list[int]) -> str:
-    dtype, *sizes, is_finite, _ = header
-    h, a_pos, pad_mask = (sizes[i + 1 : i + 1 + min(3, sizes[i])] for i in (0, 4, 8))
-    seen = f"h {h}, a_pos {a_pos}" + (f", pad_mask {pad_mask}" if pad_mask else "")
-    if problem := _unpacked(sizes[12:]):
-        return problem
-    if sizes[0] != 3 or sizes[4] != 3 or sizes[8] not in (0, 2):
-        return f"expected h [B, S, D], a_pos [B, H, Da] and pad_mask [B, S]; got {seen}"
-    if h[0] != a_pos[0] or (pad_mask and pad_mask[0] != h[0]):
-        return f"the batch sizes differ: {seen}"
-    if dtype < 0:
-        return f"a_pos must be a floating point tensor; {seen}"
-    if [dtype, *a_pos[1:]] != [first[0], *first[7:9]]:
-        theirs = f"a_pos [*, {first[7]}, {first[8]}] of {_FLOATS[first[0]]}"
-        return f"{seen} of {_FLOATS[dtype]}, but rank 0 has {theirs}"
-    if not is_finite:
-        return "a_pos has values that are not finite"
-    return ""
-
-
-def _packed(line: str) -> list[int]:
-    """A line of up to 70 bytes as 10 numbers, so that it can travel with the others."""
-    raw = line.encode()[:70].ljust(70, b"\0")
-    return [int.from_bytes(raw[start : start + 7], "big") for start in range(0, 70, 7)]
-
-
-def _unpacked(values: list[int]) -> str:
-    return b"".join(value.to_bytes(7, "big") for value in values).rstrip(b"\0").decode(errors="ignore")
 
 
 def weights_checksum(energy_model: nn.Module) -> Tensor | None:
@@ -346,7 +217,7 @@ def broadcast_parameters(energy_model: nn.Module, *, group: dist.ProcessGroup | 
     sharded = is_sharded(energy_model)
     tensors = [] if sharded else list(chain(energy_model.parameters(), energy_model.buffers()))
     device = tensors[0].device if tensors else torch.device("cpu")
-    wire = [_bytes(tensor).to(_transport(ranks, tensor.device)) for tensor in tensors]  # all dtypes, in one message
+    wire = [_bytes(tensor).to(transport(ranks, tensor.device)) for tensor in tensors]  # all dtypes, in one message
     sizes = [size for (size,) in gather_integers(ranks, [-1 if sharded else sum(map(len, wire))], device)]
     if -1 in sizes:
         raise ValueError(_SHARDED.format(sizes.index(-1)))
@@ -403,7 +274,7 @@ def average_gradients(energy_model: nn.Module, *, group: dist.ProcessGroup | Non
 
 def _average(ranks: Ranks, dtype: torch.dtype, parameters: list[nn.Parameter], check: "_Check | None") -> None:
     """One flat all-reduce: all gradients, a 1 for each that this rank has, and digits of a checksum."""
-    device = _transport(ranks, parameters[0].device)
+    device = transport(ranks, parameters[0].device)
     missing = [place for place, parameter in enumerate(parameters) if parameter.grad is None]
     present = torch.ones(len(parameters), dtype=dtype, device=device)
     for place in missing:
@@ -465,7 +336,7 @@ def _bytes(tensor: Tensor) -> Tensor:
     return tensor.detach().contiguous().reshape(-1).view(torch.uint8)
 
 
-def _transport(ranks: Ranks, device: torch.device) -> torch.device:
+def transport(ranks: Ranks, device: torch.device) -> torch.device:
     """Where a message must lie: gloo carries CPU tensors, NCCL those of the current CUDA device."""
     backend = dist.get_backend(ranks.group)
     if backend == "nccl" and device.type == "cpu":

@@ -7,8 +7,9 @@ import plain_reference as plain
 import pytest
 import torch
 import torch.distributed as dist
+from energy_losses.exchange import exchange
 from energy_losses.global_infonce import distributed_energy_inbatch_swap_infonce as global_loss
-from energy_losses.ranks import ALONE, exchange, replicate, training_ranks
+from energy_losses.ranks import ALONE, replicate, training_ranks
 from energy_zoo import EXACT
 from gloo_pool import COLLECTIVES
 from torch import Tensor

@@ -10,7 +10,7 @@ import plain_reference as plain
 import pytest
 import torch
 import torch.distributed as dist
-from energy_losses import ranks
+from energy_losses import exchange
 from energy_losses.global_infonce import distributed_energy_inbatch_swap_infonce as global_loss
 from energy_losses.ranks import average_gradients, broadcast_parameters, unwrapped
 from energy_zoo import EXACT
@@ -140,7 +140,7 @@ def die(rank: int, world: int, moment: str) -> None:
         if rank == 1 and moment == "before the header":
             end()
         if rank == 1 and moment == "after the header":
-            patch.setattr(ranks._Slot, "emptied", end)
+            patch.setattr(exchange._Slot, "emptied", end)
         global_loss(model, batch.h, batch.a, batch.mask)[0].backward()
     if rank == 1:
         end()

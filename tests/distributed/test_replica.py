@@ -234,5 +234,5 @@ def test_cpu_parameters_travel_by_the_current_cuda_device(monkeypatch: pytest.Mo
     monkeypatch.setattr(dist, "get_backend", lambda _: "nccl")
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 3)
     ranks = ranks_module.Ranks(0, 2, None, True)
-    assert ranks_module._transport(ranks, torch.device("cpu")) == torch.device("cuda:3")
-    assert ranks_module._transport(ranks, torch.device("cuda:1")) == torch.device("cuda:1")
+    assert ranks_module.transport(ranks, torch.device("cpu")) == torch.device("cuda:3")
+    assert ranks_module.transport(ranks, torch.device("cuda:1")) == torch.device("cuda:1")

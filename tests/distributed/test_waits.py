@@ -1,0 +1,136 @@
+"""How often the host waits for the device: one process as rank 0 of 8, whose collectives cost nothing.
+
+On the CPU nothing waits, so the operations are counted that would on a GPU. With ``ENERGY_TEST_DEVICE=cuda`` CUDA
+itself counts. The model is one that reads no value back.
+"""
+
+import os
+import warnings
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import energy_zoo as zoo
+import plain_reference as plain
+import pytest
+import torch
+import torch.distributed as dist
+from energy_losses.global_infonce import distributed_energy_inbatch_swap_infonce as global_loss
+from energy_losses.hybrid_infonce import hybrid_energy_infonce_loss as hybrid_loss
+from energy_losses.layer_infonce import layer_based_energy_infonce_loss as layer_loss
+from energy_losses.queue_infonce import queued_energy_infonce_loss as queued_loss
+from energy_losses.ranks import replicate
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.testing._internal.distributed.fake_pg import FakeStore
+from torch.utils._python_dispatch import TorchDispatchMode
+
+DEVICE = os.environ.get("ENERGY_TEST_DEVICE", "cpu")
+READS = {"_local_scalar_dense", "equal", "masked_select", "nonzero", "repeat_interleave", "unique", "_unique2"}
+INDEXES = {"index", "index_put", "index_put_"}  # wait for the number of what a mask picks
+
+
+class _Operations(TorchDispatchMode):
+    def __init__(self, seen: "Counter[str]") -> None:
+        super().__init__()
+        self.seen = seen
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name, overload = func._schema.name.removeprefix("aten::"), func._overloadname
+        by_mask = name in INDEXES and any(i is not None and i.dtype in (torch.bool, torch.uint8) for i in args[1])
+        if by_mask or (name in READS and (name, overload) != ("repeat_interleave", "self_int")):
+            self.seen[name] += 1
+        return func(*args, **(kwargs or {}))
+
+
+class _Functions(TorchFunctionMode):
+    """What reads memory, or writes it, without an operation."""
+
+    def __init__(self, seen: "Counter[str]") -> None:
+        super().__init__()
+        self.seen = seen
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func in (Tensor.tolist, Tensor.numpy, Tensor.cpu):
+            self.seen[func.__name__] += 1
+        if func in (torch.tensor, torch.as_tensor) and kwargs.get("device") is not None:
+            self.seen["upload"] += 1
+        return func(*args, **kwargs)
+
+
+def waits(function: Callable[[], Any]) -> "Counter[str]":
+    """What the host waits for in a call, by name."""
+    seen: Counter[str] = Counter()
+    if DEVICE == "cpu":
+        with _Operations(seen), _Functions(seen):
+            function()
+        return seen
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("warn")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        function()
+    torch.cuda.set_sync_debug_mode("default")
+    for warning in caught:
+        if "synchronizing CUDA operation" in str(warning.message):
+            seen[f"{Path(warning.filename).name}:{warning.lineno}"] += 1
+    return seen
+
+
+LOSSES: dict[str, Callable[[nn.Module, plain.Batch], Any]] = {
+    "global": lambda m, b: global_loss(m, b.h, b.a, b.mask),
+    "queue": lambda m, b: queued_loss(m, b.h, b.a, b.mask),
+    "hybrid": lambda m, b: hybrid_loss(m, b.h, b.a, [b.a, b.a], b.mask),
+    "layer": lambda m, b: layer_loss(m, b.h, b.a, [b.a, b.a], b.mask),
+}
+
+
+def train(rank: int, world: int, name: str) -> list[tuple["Counter[str]", "Counter[str]"]]:
+    """Waits of the loss (with the line) and of the backward pass, at each of three steps."""
+    dist.destroy_process_group()
+    dist.init_process_group("fake", rank=0, world_size=8, store=FakeStore())
+    model = zoo.build(zoo.CrossEnergy).to(DEVICE)
+    found = []
+    for seed in range(3):
+        batch = plain.Batch(*(x.to(DEVICE) for x in vars(plain.make_batch(3, seed=seed)).values()))
+        losses: list[Tensor] = []
+
+        def call(batch: plain.Batch = batch, losses: list[Tensor] = losses) -> None:
+            replicate(model)
+            losses.append(LOSSES[name](model, batch)[0])
+
+        found.append((waits(call), waits(lambda losses=losses: losses[0].backward())))
+        model.zero_grad()
+    return found
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_micro_batch_waits_twice_at_most(pool: Any, name: str) -> None:
+    (first, *_), *later = pool.run(1, train, name)[0]
+    assert first.total() <= 20, first
+    for loss, backward in later:
+        assert loss.total() <= 2, loss
+        assert backward.total() == 0, backward
+
+
+def read_back(rank: int, world: int) -> "Counter[str]":
+    x = torch.arange(6.0, device=DEVICE)
+
+    def everything() -> None:
+        x.tolist()
+        x[0].item()
+        bool(x[0])
+        x[x > 1]
+        x.nonzero()
+        torch.equal(x, x)
+        torch.tensor([1.0], device=DEVICE)
+        x.to(torch.float64)
+        x.sum()
+
+    return waits(everything)
+
+
+def test_waits_are_seen(pool: Any) -> None:
+    assert pool.run(1, read_back)[0].total() == 7

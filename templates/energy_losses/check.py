@@ -33,7 +33,8 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .ranks import average_gradients, exchange, replicate, training_ranks
+from .exchange import exchange
+from .ranks import average_gradients, replicate, training_ranks
 
 _NAME = "energy_losses.check"
 _TAU = 0.07  # what `energy-patch apply` sets where it is not told another

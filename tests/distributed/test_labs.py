@@ -1,7 +1,7 @@
 """Training scripts as other labs write them, run on two ranks: as they are, their ranks drift apart; patched, never.
 
 The scripts are `tests/cases/labs_*.py`, and with modules of their own `tests/folders/labs_*.py`, which also say what
-their patch looks like; what else they import stands in `tests/labs`. Each script runs whole, in both
+their patch looks like; what else they import stands in `tests/scripts/labs`. Each script runs whole, in both
 ranks of one pair of worker processes.
 """
 
@@ -20,12 +20,12 @@ from unittest import mock
 
 import pytest
 
-from tests.folder_cases import SCRIPT, folder_cases, read_case, write_files
+from tests.scripts.folder_cases import SCRIPT, folder_cases, read_case, write_files
 
 torch = pytest.importorskip("torch")
 
 ROOT = Path(__file__).parents[1]
-LABS = ROOT / "labs"
+LABS = ROOT / "scripts" / "labs"
 CASES = sorted((ROOT / "cases").glob("labs_*.py"))
 RULE = "# ==== after ====\n"
 # By a DDP of their own, before any patch.

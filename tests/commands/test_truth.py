@@ -1,8 +1,8 @@
 """The claim: after `apply`, eight ranks with three samples each train exactly as one rank with twenty-four.
 
-The bundled codebase is trained as its users train it, by its own loop, loss, optimiser and clip; a driver in
-`drivers/` looks on. Ranks start from different seeds and pad to different lengths. Three patched scripts with one
-thing taken back must fail the same comparison.
+The bundled codebase is trained as its users train it, by its own loop, loss, optimizer and clip; a driver in
+`tests/scripts/drivers/` looks on. Ranks start from different seeds and pad to different lengths. Three patched scripts
+with one thing taken back must fail the same comparison.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ import torch
 
 from energy_patch.strategies.registry import strategies
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SAMPLE = ROOT / "energy_patch" / "demo" / "sample"
-DRIVERS = Path(__file__).parent / "drivers"
+DRIVERS = Path(__file__).parents[1] / "scripts" / "drivers"
 SCRIPT = "finetune_Energy.py"
 RANKS, BATCH = 8, 3
 LIMIT = 120  # seconds for a process group

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-FOLDERS = Path(__file__).with_name("folders")
+FOLDERS = Path(__file__).parents[1] / "folders"
 SCRIPT = "train.py"
 _HEADING = re.compile(r"^# ==== (?P<name>[\w./]+)(?P<after>, after)? ====\n", re.MULTILINE)
 

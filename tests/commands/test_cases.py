@@ -14,7 +14,7 @@ import pytest
 
 from tests.conftest import Command, snapshot
 
-CASES = Path(__file__).with_name("cases")
+CASES = Path(__file__).parents[1] / "cases"
 RULE = "# ==== after ====\n"
 
 

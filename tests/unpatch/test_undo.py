@@ -14,7 +14,7 @@ from energy_patch.record.schema import Record, current_entry
 from energy_patch.refusal import Refusal
 from energy_patch.syntax.tokens import lex
 from energy_patch.unpatch.undo import undo
-from tests.marked import TRAINING, Marked, read_marked
+from tests.scripts.marked import TRAINING, Marked, read_marked
 
 PATCH = read_marked(TRAINING)
 FORMATTED_MARKS = TRAINING.replace("# fmt: off", "# config").replace("    # fmt: on\n", "")

@@ -14,7 +14,7 @@ import pytest
 
 from tests.conftest import Command, snapshot
 
-REFUSALS = Path(__file__).with_name("refusals")
+REFUSALS = Path(__file__).parents[1] / "refusals"
 EXPECTED = re.compile(r"# refused \((?P<reason>[a-z-]+)\)(?:, line (?P<line>\d+))?: (?P<words>.+)")
 IMPORT = "from energy.energy_model import energy_inbatch_swap_infonce\n"
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.commands.test_refusals import EXPECTED
 from tests.conftest import Command, snapshot
-from tests.folder_cases import SCRIPT, FolderCase, folder_cases, read_case, write_files
-from tests.test_refusals import EXPECTED
+from tests.scripts.folder_cases import SCRIPT, FolderCase, folder_cases, read_case, write_files
 
 
 @pytest.mark.parametrize("path", folder_cases("labs_*.py"), ids=lambda path: path.stem)

@@ -33,7 +33,7 @@ from energy_patch.record.schema import current_entry, inspect_folder, sha256
 from energy_patch.refusal import Refusal
 from energy_patch.syntax.source import read_source
 from energy_patch.unpatch.undo import undo
-from tests.marked import TRAINING, Marked, read_marked
+from tests.scripts.marked import TRAINING, Marked, read_marked
 
 
 def with_modules(patch: Marked, *modules: str) -> Marked:

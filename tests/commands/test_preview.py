@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.commands.test_cases import CASES, RULE
 from tests.conftest import Command, run_command, snapshot, working_directory
-from tests.test_cases import CASES, RULE
-from tests.test_fidelity import ENCODINGS, PLAIN, TEXTS
+from tests.syntax.test_fidelity import ENCODINGS, PLAIN, TEXTS
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-SAMPLE = Path(__file__).parents[1] / "energy_patch" / "demo" / "sample"
+SAMPLE = Path(__file__).parents[2] / "energy_patch" / "demo" / "sample"
 SCRIPT = SAMPLE / "finetune_Energy.py"
 TEXT = SCRIPT.read_text(encoding="utf-8")
 TREE = ast.parse(TEXT)

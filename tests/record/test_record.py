@@ -27,7 +27,7 @@ from energy_patch.record.schema import (
 from energy_patch.refusal import Refusal
 from energy_patch.syntax.source import decode_source
 from energy_patch.unpatch.undo import undo
-from tests.marked import TRAINING, read_marked
+from tests.scripts.marked import TRAINING, read_marked
 
 PATCH = read_marked(TRAINING)
 OTHER = read_marked(TRAINING.replace("new_infonce", "queued_infonce"), strategy="queue", modules=("ranks.py",))

@@ -145,10 +145,11 @@ def status_command(scripts: tuple[Path, ...], as_json: bool) -> None:
 @click.argument("script", type=click.Path(path_type=Path), metavar="SCRIPT")
 def diagnose_command(script: Path, gpus: int, batch_size: int | None, as_json: bool) -> None:
     """Say what is wrong with a script before anything is patched; it is read, never run."""
+    from energy_patch.commands.apply import refusal_of
     from energy_patch.diagnose import render
     from energy_patch.diagnose.engine import diagnose
 
-    found = diagnose(script, gpus, batch_size)
+    found = diagnose(script, gpus, batch_size, refusal_of)
     click.echo(render.as_json(found) if as_json else "\n".join(render.as_text(found)))
 
 

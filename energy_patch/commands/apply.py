@@ -6,22 +6,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from energy_patch.commands.batch import settle
+from energy_patch.commands.batch import Stopped, reported, settle
 from energy_patch.commands.request import Request as Request
 from energy_patch.commands.request import Wanted, wanted
-from energy_patch.files.changes import ChangeSet, FileChange, FilePatch, apply_changes
+from energy_patch.files.changes import FilePatch, apply_changes
 from energy_patch.files.home import Home, home_of, refuse_reached
+from energy_patch.files.templates import module_closure
+from energy_patch.files.transaction import ChangeSet, FileChange
 from energy_patch.locate.facts import Facts
-from energy_patch.record.schema import ScriptEntry, make_entry
+from energy_patch.record.entry import make_entry
+from energy_patch.record.schema import ScriptEntry, described
 from energy_patch.refusal import Refusal
 from energy_patch.report.outcome import (
     ModuleOutcome,
     Outcome,
     OutcomeName,
     Report,
-    described,
     listed_edits,
-    reported,
     script_diff,
 )
 from energy_patch.rewrite.planner import Plan, make_plan, prove
@@ -47,6 +48,12 @@ def apply(paths: Sequence[Path], request: Request, *, write: bool, cwd: Path) ->
     done = settle(paths, lambda path: _prepare(path, request, together), _decide, write=write)
     name: OutcomeName = "patched" if write else "would-change"
     return reported(paths, done, lambda item, changes: _outcome(item, name, changes, cwd), cwd)
+
+
+def refusal_of(path: Path, strategy: str) -> Refusal | None:
+    """Why a script would be refused with a strategy; None where it would be patched."""
+    done = settle([path], lambda path: _prepare(path, Request(strategy), frozenset()), _decide, write=False)
+    return done.refusal if isinstance(done, Stopped) else None
 
 
 def _decide(folder: Path, scripts: Sequence[_Prepared]) -> ChangeSet:
@@ -125,7 +132,7 @@ def _plan(facts: Facts, asked: Wanted, home: Home) -> Plan:
 def _file_patch(home: Home, plan: Plan, together: frozenset[Path]) -> FilePatch:
     """A file's patch; a module that is patched for another script, too, stays as it is if the patch is the same."""
     patched = prove(plan)
-    entry = make_entry(plan, patched)
+    entry = make_entry(plan, patched, module_closure(plan.modules))
     now = home.file(plan.source.path)
     others = [name for name in home.reaching(now.name) if home.folder / name not in together]
     if now.entry is None or not others:

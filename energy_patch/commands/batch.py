@@ -8,9 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
-from energy_patch.files.changes import ChangeSet, FileChange, exclusive, sweep, write_changes
-from energy_patch.record.schema import script_home
+from energy_patch.files.diff import unified_diff
+from energy_patch.files.folder import script_home
+from energy_patch.files.lock import exclusive
+from energy_patch.files.transaction import ChangeSet, FileChange, sweep, write_changes
 from energy_patch.refusal import Refusal
+from energy_patch.report.outcome import Outcome, Report, described_files
 
 
 class OnItsWay(Protocol):
@@ -70,3 +73,31 @@ def settle(
     except Refusal as refusal:
         return Stopped(at, refusal)
     return Settled(tuple(scripts), changes, tuple(note for found in sets for note in found.notes))
+
+
+def reported(
+    paths: Sequence[Path],
+    done: Settled[Script] | Stopped,
+    outcome_of: Callable[[Script, Sequence[FileChange]], Outcome],
+    cwd: Path,
+) -> Report:
+    """The report of a call that was settled or stopped; `outcome_of` says what became of one script."""
+    if isinstance(done, Stopped):
+        return refused(paths, done.path, done.refusal)
+    return Report(
+        outcomes=tuple(outcome_of(script, done.changes) for script in done.scripts),
+        files=described_files(done.changes, cwd),
+        notes=done.notes,
+        full_diff=unified_diff(done.changes, cwd, True),
+    )
+
+
+def refused(paths: Sequence[Path], culprit: Path, refusal: Refusal) -> Report:
+    """One script refused, so none of the call's scripts was touched."""
+    outcomes = [
+        Outcome(path, "refused", refusal.reason, refusal.message, refusal.line)
+        if path == culprit
+        else Outcome(path, "not-attempted", message="another script of this call was refused")
+        for path in dict.fromkeys(paths)
+    ]
+    return Report(tuple(outcomes))

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from energy_patch.commands.batch import settle
-from energy_patch.files.changes import ChangeSet, FileChange, reached_by_others, revert_changes
+from energy_patch.commands.batch import reported, settle
+from energy_patch.files.changes import reached_by_others, revert_changes
+from energy_patch.files.folder import check_record_is_there, inspect_folder
 from energy_patch.files.home import PatchedFile, home_of, refuse_reached
-from energy_patch.record.schema import check_record_is_there, inspect_folder
-from energy_patch.report.outcome import ModuleOutcome, Outcome, OutcomeName, Report, reported, script_diff
+from energy_patch.files.transaction import ChangeSet, FileChange
+from energy_patch.report.outcome import ModuleOutcome, Outcome, OutcomeName, Report, script_diff
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from energy_patch.files.folder import check_record_is_there
 from energy_patch.files.home import PatchedFile, home_of, patched_with
-from energy_patch.record.schema import check_record_is_there
+from energy_patch.record.schema import described
 from energy_patch.refusal import Refusal
-from energy_patch.report.outcome import ModuleOutcome, Outcome, Report, described, listed_edits
+from energy_patch.report.outcome import ModuleOutcome, Outcome, Report, listed_edits
 from energy_patch.unpatch.undo import Undone
 
 

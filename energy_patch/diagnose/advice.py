@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from energy_patch.commands.apply import Request, apply
 from energy_patch.diagnose.check import Finding
 from energy_patch.diagnose.checks.separate_models import Sharing
 from energy_patch.diagnose.study import Study
+from energy_patch.refusal import Refusal
 from energy_patch.strategies.registry import DEFAULT, strategies
 from energy_patch.syntax.source import Source
+
+RefusalOf = Callable[[Path, str], Refusal | None]  # why `apply` would refuse a script with a strategy, if it would
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,9 @@ class Recommendation:
     blocked: str = ""
 
 
-def recommend(study: Study, source: Source, shared: Sharing, findings: Sequence[Finding]) -> Recommendation:
+def recommend(
+    study: Study, source: Source, shared: Sharing, findings: Sequence[Finding], refusal_of: RefusalOf
+) -> Recommendation:
     """One recommendation for a script; `source` is its text as it is now, `study` the one without the patch."""
     name = shlex.quote(str(source.path))
     if study.patch is not None:
@@ -39,7 +43,8 @@ def recommend(study: Study, source: Source, shared: Sharing, findings: Sequence[
         if helps is None or not study.loss:
             why = "one rank compares all samples of its batch already; nothing to gather and nothing to share"
             return Recommendation(None, why, None)
-        return _proven(helps.name, helps.on_one_rank, source, f"energy-patch apply --strategy {helps.name} {name}")
+        command = f"energy-patch apply --strategy {helps.name} {name}"
+        return _proven(helps.name, helps.on_one_rank, command, refusal_of(source.path, helps.name))
     if not study.loss:
         return Recommendation(None, "there is no call of the loss to replace", None)
     best = strategies()[DEFAULT]
@@ -47,14 +52,13 @@ def recommend(study: Study, source: Source, shared: Sharing, findings: Sequence[
     why = f"every sample is compared with {negatives} negatives, as on one GPU, and all ranks train one model"
     if shared.state == "shared":
         why = f"every sample is compared with {negatives} negatives, as on one GPU; your own synchronization may stay"
-    return _proven(best.name, why, source, f"energy-patch apply --strategy {best.name} {name}")
+    command = f"energy-patch apply --strategy {best.name} {name}"
+    return _proven(best.name, why, command, refusal_of(source.path, best.name))
 
 
-def _proven(strategy: str, why: str, source: Source, command: str) -> Recommendation:
+def _proven(strategy: str, why: str, command: str, refusal: Refusal | None) -> Recommendation:
     """A recommendation after a dry run: a command that would be refused says so."""
-    report = apply([source.path], Request(strategy), write=False, cwd=Path.cwd())
-    outcome = report.outcomes[0]
-    if outcome.outcome != "refused":
+    if refusal is None:
         return Recommendation(strategy, why, command)
-    where = f"line {outcome.line}: " if outcome.line else ""
-    return Recommendation(strategy, why, command, f"{where}{outcome.message}")
+    where = f"line {refusal.line}: " if refusal.line else ""
+    return Recommendation(strategy, why, command, f"{where}{refusal.message}")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from energy_patch.diagnose.advice import Recommendation, recommend
+from energy_patch.diagnose.advice import Recommendation, RefusalOf, recommend
 from energy_patch.diagnose.check import Finding
 from energy_patch.diagnose.checks import find_all
 from energy_patch.diagnose.checks.local_negatives import doubt
@@ -18,9 +18,8 @@ from energy_patch.diagnose.study import Patch, Place, Study
 from energy_patch.files.home import Home, PatchedFile, home_of, patched_with
 from energy_patch.locate.facts import ORIGINAL_LOSS
 from energy_patch.locate.near_misses import near_misses
-from energy_patch.record.schema import ScriptEntry
+from energy_patch.record.schema import ScriptEntry, described
 from energy_patch.refusal import Reason, Refusal
-from energy_patch.report.outcome import described
 from energy_patch.strategies.base import Strategy
 from energy_patch.strategies.registry import in_order, strategies
 from energy_patch.syntax.source import Source, check_compiles, read_source
@@ -56,8 +55,11 @@ class Diagnosis:
     order: tuple[Strategy, ...] = ()
 
 
-def diagnose(path: Path, gpus: int, given_batch: int | None) -> Diagnosis:
-    """Look at one script; whatever is wrong with it becomes part of the answer."""
+def diagnose(path: Path, gpus: int, given_batch: int | None, refusal_of: RefusalOf) -> Diagnosis:
+    """Look at one script; whatever is wrong with it becomes part of the answer.
+
+    `refusal_of` says why `apply` would refuse a script with a strategy, so that no such command is recommended.
+    """
     start = Diagnosis(path, gpus, given_batch or USUAL_BATCH, order=in_order())
     try:
         source = read_source(path)
@@ -65,19 +67,21 @@ def diagnose(path: Path, gpus: int, given_batch: int | None) -> Diagnosis:
             home = home_of(path)
             files = home.files(path)
         except Refusal as refusal:
-            return _look(replace(start, notes=(refusal.message,)), source, source, given_batch)
+            return _look(replace(start, notes=(refusal.message,)), source, source, given_batch, refusal_of)
         if script := patched_with(path):
             start = replace(
                 start, notes=(f"is patched together with {script}, which imports it; diagnose that script",)
             )
         if files[0].entry is not None:
-            return _look_at_patched(start, home, files, given_batch)
-        return _look(start, source, source, given_batch, read=home.original)
+            return _look_at_patched(start, home, files, given_batch, refusal_of)
+        return _look(start, source, source, given_batch, refusal_of, read=home.original)
     except Refusal as refusal:
         return replace(start, reason=refusal.reason, message=refusal.message, line=refusal.line)
 
 
-def _look_at_patched(start: Diagnosis, home: Home, files: Sequence[PatchedFile], given_batch: int | None) -> Diagnosis:
+def _look_at_patched(
+    start: Diagnosis, home: Home, files: Sequence[PatchedFile], given_batch: int | None, refusal_of: RefusalOf
+) -> Diagnosis:
     """Look at the script and its modules as they were before the patch, and give all lines as they are now."""
     source, entry = files[0].source, files[0].entry
     assert entry is not None
@@ -86,10 +90,10 @@ def _look_at_patched(start: Diagnosis, home: Home, files: Sequence[PatchedFile],
         undone = [(file, undo(file.source, file.entry)) for file in files if file.entry is not None]
     except Refusal as refusal:
         note = f"patched with {patched}, but not intact: {refusal.message}"
-        return _look(replace(start, notes=(note,)), source, source, given_batch)
+        return _look(replace(start, notes=(note,)), source, source, given_batch, refusal_of)
     originals = {file.name: file.original for file, _ in undone}
     lines = {file.name: Lines(originals[file.name], file.source) for file, _ in undone}
-    found = _look(start, originals[files[0].name], source, given_batch, _patch(entry), home.original)
+    found = _look(start, originals[files[0].name], source, given_batch, refusal_of, _patch(entry), home.original)
     in_place = [
         Place(
             edit.line if old.exact else lines[file.name].now(originals[file.name].line_of(edit.start)),
@@ -128,15 +132,18 @@ def _look(
     source: Source,
     as_it_is: Source,
     given_batch: int | None,
+    refusal_of: RefusalOf,
     patch: Patch | None = None,
     read: Callable[[Path], Source] = read_source,
 ) -> Diagnosis:
     check_compiles(source)  # at Python's own recursion limit: what is nested deeper crashes LibCST's parser
     with deep_trees():
-        return _looked(start, Study(source, start.gpus, patch, read), as_it_is, given_batch)
+        return _looked(start, Study(source, start.gpus, patch, read), as_it_is, given_batch, refusal_of)
 
 
-def _looked(start: Diagnosis, study: Study, as_it_is: Source, given_batch: int | None) -> Diagnosis:
+def _looked(
+    start: Diagnosis, study: Study, as_it_is: Source, given_batch: int | None, refusal_of: RefusalOf
+) -> Diagnosis:
     study.batch_size, batch_from = batch_size(study, given_batch)
     shared = sharing(study)
     findings = find_all(study)
@@ -162,7 +169,7 @@ def _looked(start: Diagnosis, study: Study, as_it_is: Source, given_batch: int |
         findings=findings,
         unfollowed=unfollowed,
         doubts=tuple(doubts),
-        recommendation=recommend(study, as_it_is, shared, findings),
+        recommendation=recommend(study, as_it_is, shared, findings, refusal_of),
     )
 
 

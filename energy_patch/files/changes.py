@@ -2,57 +2,33 @@
 
 from __future__ import annotations
 
-import contextlib
-import itertools
-import os
-import signal
-import stat
 import sys
-import threading
-import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from energy_patch.files.templates import module_closure, template_bytes, template_names
-from energy_patch.record.schema import (
-    CACHE_NAME,
-    RECORD_NAME,
-    TEMPORARY_PREFIX,
-    TEMPORARY_SUFFIX,
+from energy_patch.files.folder import (
     FolderState,
-    Record,
-    ScriptEntry,
-    current_entry,
-    dump_record,
     inspect_folder,
-    module_hash,
-    script_home,
-    sha256,
 )
+from energy_patch.files.templates import module_closure, template_bytes, template_names
+from energy_patch.record.codec import dump_record
+from energy_patch.record.schema import RECORD_NAME, Record, ScriptEntry, module_hash, sha256
 from energy_patch.refusal import Refusal
 from energy_patch.strategies.base import FOLDER_NAME
 from energy_patch.syntax.source import Source
+from energy_patch.unpatch.current import current_entry
 
 if sys.platform != "win32":
-    import fcntl
-
-
-@dataclass(frozen=True)
-class FileChange:
-    """One file before and after; None is a file that is not there."""
-
-    path: Path
-    before: bytes | None
-    after: bytes | None
-
-
-@dataclass(frozen=True)
-class ChangeSet:
-    """Changes in the order in which they are to be written, and what a person should know about them."""
-
-    changes: tuple[FileChange, ...]
-    notes: tuple[str, ...] = ()
+    pass
+from energy_patch.files.transaction import (
+    ChangeSet,
+    FileChange,
+    bytes_or_none,
+    changed_meanwhile,
+    target,
+    without_empty,
+)
 
 
 @dataclass(frozen=True)
@@ -63,9 +39,6 @@ class FilePatch:
     source: Source
     patched: bytes
     entry: ScriptEntry
-
-
-# What to do
 
 
 def apply_changes(folder: Path, files: Sequence[FilePatch]) -> ChangeSet:
@@ -106,11 +79,11 @@ def apply_changes(folder: Path, files: Sequence[FilePatch]) -> ChangeSet:
         dump_record(Record(final, {**others, **fresh})),
     ]
     return ChangeSet(
-        _without_empty(
+        without_empty(
             [
                 *written,
                 FileChange(ours / RECORD_NAME, state.raw_record, steps[0]),
-                *(FileChange(_target(file.source.path), file.source.raw, file.patched) for file in files),
+                *(FileChange(target(file.source.path), file.source.raw, file.patched) for file in files),
                 FileChange(ours / RECORD_NAME, steps[0], steps[1]),
                 *stale,
             ]
@@ -137,7 +110,7 @@ def _check_original(source: Source, entry: ScriptEntry, old: ScriptEntry | None)
     is_patched = old is not None and old.patched == digest
     expected = entry.original == (old.original if old and is_patched else digest)
     if (old is None or is_patched) and not expected:
-        raise _changed(source.path)
+        raise changed_meanwhile(source.path)
 
 
 def revert_changes(folder: Path, scripts: Sequence[str], originals: Mapping[str, tuple[Source, bytes]]) -> ChangeSet:
@@ -154,13 +127,13 @@ def revert_changes(folder: Path, scripts: Sequence[str], originals: Mapping[str,
     record, ours = state.record, folder / FOLDER_NAME
     kept = reached_by_others(record, scripts)
     back = [
-        FileChange(_target(source.path), source.raw, original)
+        FileChange(target(source.path), source.raw, original)
         for name, (source, original) in originals.items()
         if name not in kept
     ]
     if record is None:
         orphans = [] if _is_mentioned(folder) else _leftovers(state, ours, set())[1]
-        return ChangeSet(_without_empty([*back, *orphans]))
+        return ChangeSet(without_empty([*back, *orphans]))
     gone = {*originals} - kept
     notes: list[str] = []
     others: dict[str, ScriptEntry] = {}
@@ -175,7 +148,7 @@ def revert_changes(folder: Path, scripts: Sequence[str], originals: Mapping[str,
         dump_record(Record(final, others, record.tool)) if others or remaining else None,
     ]
     return ChangeSet(
-        _without_empty(
+        without_empty(
             [
                 *back,
                 FileChange(ours / RECORD_NAME, state.raw_record, steps[0]),
@@ -195,7 +168,7 @@ def reached_by_others(record: Record | None, scripts: Sequence[str]) -> frozense
 
 def _is_mentioned(folder: Path) -> bool:
     """Whether a script may import from our folder; only asked where no record says so."""
-    return any(FOLDER_NAME.encode() in (_bytes_or_none(path) or b"") for path in folder.glob("*.py") if path.is_file())
+    return any(FOLDER_NAME.encode() in (bytes_or_none(path) or b"") for path in folder.glob("*.py") if path.is_file())
 
 
 def _closed(modules: set[str], templates: frozenset[str]) -> set[str]:
@@ -209,7 +182,7 @@ def _modules_of(entries: dict[str, ScriptEntry]) -> set[str]:
 
 def _in_use(folder: Path, name: str, record: Record, notes: list[str]) -> bool:
     """Whether a recorded file that was not named is patched, or may come back so."""
-    raw = _bytes_or_none(folder / name)
+    raw = bytes_or_none(folder / name)
     if raw is None:
         notes.append(f"{FOLDER_NAME}/ is kept for {name}, which is recorded as patched but is not here now")
         return True
@@ -258,307 +231,3 @@ def _leftovers(state: FolderState, ours: Path, kept: set[str]) -> tuple[list[str
         else:
             stale.append(FileChange(ours / name, module.raw, None))
     return notes, stale, remaining
-
-
-def _without_empty(changes: list[FileChange]) -> tuple[FileChange, ...]:
-    return tuple(change for change in changes if change.before != change.after)
-
-
-def _bytes_or_none(path: Path) -> bytes | None:
-    try:
-        return path.read_bytes()
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-
-
-def _target(path: Path) -> Path:
-    """Where a symlink leads: the link itself stays."""
-    return path.resolve()
-
-
-# Doing it
-
-
-def write_changes(changes: Sequence[FileChange]) -> None:
-    """Write all changes in their order, each file atomically; on any failure undo those already written.
-
-    Every new content lies on the disk beside its file before the first file is replaced, so that a full disk
-    or a folder without permission is met while nothing has happened yet.
-
-    Raises:
-        Refusal: `unwritable`, with everything as it was before.
-    """
-    wanted = _without_empty([replace(change, path=_target(change.path)) for change in changes])
-    if not wanted:
-        return
-    run = _Run()
-    try:
-        with _locked({_home_of(change.path) for change in wanted}):
-            try:
-                run.stage(wanted)
-                run.commit()
-            except BaseException:
-                with _no_interrupt():
-                    run.roll_back()
-                raise
-            finally:
-                run.discard()
-            run.tidy()
-    except OSError as error:
-        raise _unwritable(error, run) from error
-
-
-def sweep(folder: Path) -> None:
-    """Remove what a killed run left beside the scripts of `folder`: temporary files, an empty folder of ours."""
-    ours = folder / FOLDER_NAME
-    with contextlib.suppress(OSError, Refusal), _locked({folder.resolve()}):
-        _remove_if_empty(ours)
-
-
-def _unwritable(error: OSError, run: _Run) -> Refusal:
-    path = run.at or error.filename or "a file"
-    message = f"{path} cannot be written ({error.strerror or error})"
-    if run.lost:
-        names = ", ".join(str(path) for path in run.lost)
-        return Refusal("unwritable", f"{message}; and {names} could not be put back: run the command again")
-    return Refusal("unwritable", f"{message}; nothing was changed")
-
-
-class _Run:
-    """The state of one transaction: what lies staged, what is replaced, which folders were made."""
-
-    def __init__(self) -> None:
-        self.at: Path | None = None
-        self.lost: list[Path] = []
-        self._staged: list[tuple[FileChange, Path | None]] = []
-        self._temporaries: list[Path] = []
-        self._done: list[FileChange] = []
-        self._made: list[Path] = []
-
-    def stage(self, changes: Sequence[FileChange]) -> None:
-        seen: set[Path] = set()
-        for change in changes:
-            self.at = change.path
-            if change.path not in seen:
-                _check_unchanged(change)
-            seen.add(change.path)
-            self._make_folder(change.path.parent)
-            temporary = None if change.after is None else self._temporary(change.path, change.after)
-            self._staged.append((change, temporary))
-
-    def commit(self) -> None:
-        for change, temporary in self._staged:
-            self.at = change.path
-            self._put(change, temporary)
-
-    def roll_back(self) -> None:
-        """Latest first. A file that is not as we left it was taken over by somebody: hands off."""
-        for change in reversed(self._done):
-            try:
-                if change.before != change.after and _bytes_or_none(change.path) == change.after:
-                    back = FileChange(change.path, change.after, change.before)
-                    temporary = None if change.before is None else self._temporary(change.path, change.before)
-                    _replace(back, temporary)
-            except OSError:
-                self.lost.append(change.path)
-        for folder in reversed(self._made):
-            self._discard_temporaries()
-            with contextlib.suppress(OSError):
-                folder.rmdir()
-
-    def discard(self) -> None:
-        self._discard_temporaries()
-
-    def tidy(self) -> None:
-        """A folder that lost its last file goes too; that it cannot is no reason to undo anything."""
-        folders = {change.path.parent for change in self._done if change.after is None}
-        for folder in folders:
-            with contextlib.suppress(OSError):
-                _remove_if_empty(folder)
-
-    def _put(self, change: FileChange, temporary: Path | None) -> None:
-        _check_unchanged(change)
-        self._done.append(change)  # before the fact: an interrupt may come between the two
-        _replace(change, temporary)
-
-    def _make_folder(self, folder: Path) -> None:
-        if not folder.is_dir():
-            self._made.append(folder)
-            folder.mkdir()
-
-    def _temporary(self, target: Path, content: bytes) -> Path:
-        number = next(_NUMBERS)
-        path = target.parent / f"{TEMPORARY_PREFIX}{os.getpid()}-{number}{TEMPORARY_SUFFIX}"
-        self._temporaries.append(path)
-        _write_temporary(path, target, content)
-        return path
-
-    def _discard_temporaries(self) -> None:
-        for path in self._temporaries:
-            with contextlib.suppress(OSError):
-                path.unlink(missing_ok=True)
-
-
-_NUMBERS = itertools.count()
-
-
-def _check_unchanged(change: FileChange) -> None:
-    if _bytes_or_none(change.path) != change.before:
-        raise _changed(change.path)
-
-
-def _changed(path: Path) -> Refusal:
-    return Refusal("unwritable", f"{path} changed while energy-patch was running; nothing was changed by it, run again")
-
-
-def _write_temporary(path: Path, target: Path, content: bytes) -> None:
-    """The content, on the disk, with the mode and where possible the owner of the file that it will replace."""
-    kept = _kept_status(target)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
-    try:
-        view = memoryview(content)
-        while view:
-            view = view[os.write(descriptor, view) :]
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    if kept is not None:
-        _keep_owner(path, kept)
-        path.chmod(stat.S_IMODE(kept.st_mode))
-
-
-def _kept_status(target: Path) -> os.stat_result | None:
-    try:
-        status = target.stat()
-    except FileNotFoundError:
-        return None
-    if not stat.S_ISREG(status.st_mode):
-        raise Refusal("unwritable", f"{target} is not a regular file; nothing was changed")
-    if not os.access(target, os.W_OK):
-        raise Refusal("unwritable", f"{target} is read-only; make it writable and run again")
-    return status
-
-
-def _keep_owner(path: Path, kept: os.stat_result) -> None:
-    if sys.platform == "win32":
-        return
-    status = path.stat()
-    if (status.st_uid, status.st_gid) != (kept.st_uid, kept.st_gid):
-        with contextlib.suppress(OSError):
-            os.chown(path, -1, kept.st_gid)
-        with contextlib.suppress(OSError):
-            os.chown(path, kept.st_uid, -1)
-
-
-def _replace(change: FileChange, temporary: Path | None) -> None:
-    if temporary is None:
-        change.path.unlink()
-    else:
-        temporary.replace(change.path)
-    _flush_folder(change.path.parent)
-
-
-def _flush_folder(folder: Path) -> None:
-    """Make the new name last through a power cut, where the system can."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
-def _remove_if_empty(folder: Path) -> None:
-    """Remove `folder` if nothing is left in it but what Python compiled from modules that are gone."""
-    if folder.name != FOLDER_NAME or not folder.is_dir():
-        return
-    entries = list(folder.iterdir())
-    if [entry.name for entry in entries] == [CACHE_NAME]:
-        cache = entries[0]
-        compiled = list(cache.iterdir())
-        if all(".pyc" in path.name and path.is_file() for path in compiled):
-            for path in compiled:
-                path.unlink()
-            cache.rmdir()
-            entries = []
-    if not entries:
-        folder.rmdir()
-
-
-@contextlib.contextmanager
-def exclusive(paths: Iterable[Path]) -> Iterator[None]:
-    """Keep other runs away from the folders of these scripts, from reading them to the last write.
-
-    The lock lies on the folder itself, so no file is left behind, and a killed run gives it back. Where the system
-    has no such lock, files that change between reading and writing are still noticed.
-
-    Raises:
-        Refusal: `unwritable`, where another run does not end.
-    """
-    with _locked({script_home(path)[0] for path in paths}):
-        yield
-
-
-_HELD: set[Path] = set()
-PATIENCE = 5.0  # seconds
-
-
-@contextlib.contextmanager
-def _locked(folders: set[Path]) -> Iterator[None]:
-    """Lock what this process has not locked yet. Under a lock any temporary file is a killed run's."""
-    with contextlib.ExitStack() as stack:
-        for folder in sorted(folders - _HELD):
-            if folder.is_dir() and _lock(folder, stack):
-                stack.callback(_HELD.discard, folder)
-                _HELD.add(folder)
-                for place in (folder, folder / FOLDER_NAME):
-                    for path in place.glob(f"{TEMPORARY_PREFIX}*{TEMPORARY_SUFFIX}"):
-                        path.unlink()
-        yield
-
-
-def _home_of(path: Path) -> Path:
-    """The folder of the scripts that a changed file belongs to."""
-    return path.parent.parent if path.parent.name == FOLDER_NAME else path.parent
-
-
-def _lock(folder: Path, stack: contextlib.ExitStack) -> bool:
-    if sys.platform == "win32":
-        return False
-    try:
-        descriptor = os.open(folder, os.O_RDONLY)
-    except OSError:
-        return False
-    stack.callback(_close, descriptor)
-    until = time.monotonic() + PATIENCE
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > until:
-                message = f"another energy-patch is at work in {folder}; run again when it is done"
-                raise Refusal("unwritable", message) from None
-            time.sleep(0.02)
-        except OSError:
-            return False
-        else:
-            return True
-
-
-def _close(descriptor: int) -> None:
-    """All is done by then: that a lock could not be given back properly is no failure."""
-    with contextlib.suppress(OSError):
-        os.close(descriptor)
-
-
-@contextlib.contextmanager
-def _no_interrupt() -> Iterator[None]:
-    """Ctrl-C, pressed twice, must not stop the way back."""
-    if sys.platform == "win32" or threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from difflib import SequenceMatcher
 from pathlib import Path
 
-from energy_patch.files.changes import FileChange
+from energy_patch.files.transaction import FileChange
 from energy_patch.record.schema import RECORD_NAME
 from energy_patch.strategies.base import FOLDER_NAME
 

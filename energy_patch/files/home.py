@@ -7,9 +7,11 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
-from energy_patch.record.schema import FolderState, Record, ScriptEntry, current_entry, inspect_folder, script_home
+from energy_patch.files.folder import FolderState, inspect_folder, script_home
+from energy_patch.record.schema import Record, ScriptEntry
 from energy_patch.refusal import Refusal, renumbered
 from energy_patch.syntax.source import Source, decode_source, read_source
+from energy_patch.unpatch.current import current_entry
 from energy_patch.unpatch.undo import Undone, undo
 
 LEVELS = 8  # how far above a module the script that it is patched with is looked for

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from energy_patch.commands.batch import Script, Settled, Stopped
-from energy_patch.files.changes import FileChange
 from energy_patch.files.diff import unified_diff
+from energy_patch.files.transaction import FileChange
 from energy_patch.record.schema import ScriptEntry
-from energy_patch.refusal import Reason, Refusal
-from energy_patch.strategies.base import FOLDER_NAME, SWITCHES, flag_of
+from energy_patch.refusal import Reason
+from energy_patch.strategies.base import FOLDER_NAME
 from energy_patch.unpatch.undo import Undone
 
 OutcomeName = Literal[
@@ -84,12 +83,6 @@ class Report:
         return any(item.outcome in CHANGING for item in self.outcomes)
 
 
-def described(entry: ScriptEntry) -> str:
-    """The strategy and the options that a script was patched with."""
-    options = [flag_of(name) + ("" if name in SWITCHES else f" {value}") for name, value in entry.options.items()]
-    return " ".join([f"strategy {entry.strategy}", *options])
-
-
 def listed_edits(entry: ScriptEntry, undone: Undone | None = None) -> tuple[tuple[int, str], ...]:
     """The edits that an entry records, each with its line; where the script was edited since, today's."""
     lines = undone.lines if undone is not None else [edit.line for edit in entry.edits]
@@ -116,31 +109,3 @@ def described_files(changes: Sequence[FileChange], cwd: Path) -> tuple[str, ...]
 def script_diff(path: Path, changes: Sequence[FileChange], cwd: Path) -> bytes:
     """The diff of one script alone."""
     return unified_diff([change for change in changes if change.path == path.resolve()], cwd, False)
-
-
-def reported(
-    paths: Sequence[Path],
-    done: Settled[Script] | Stopped,
-    outcome_of: Callable[[Script, Sequence[FileChange]], Outcome],
-    cwd: Path,
-) -> Report:
-    """The report of a call that was settled or stopped; `outcome_of` says what became of one script."""
-    if isinstance(done, Stopped):
-        return refused(paths, done.path, done.refusal)
-    return Report(
-        outcomes=tuple(outcome_of(script, done.changes) for script in done.scripts),
-        files=described_files(done.changes, cwd),
-        notes=done.notes,
-        full_diff=unified_diff(done.changes, cwd, True),
-    )
-
-
-def refused(paths: Sequence[Path], culprit: Path, refusal: Refusal) -> Report:
-    """One script refused, so none of the call's scripts was touched."""
-    outcomes = [
-        Outcome(path, "refused", refusal.reason, refusal.message, refusal.line)
-        if path == culprit
-        else Outcome(path, "not-attempted", message="another script of this call was refused")
-        for path in dict.fromkeys(paths)
-    ]
-    return Report(tuple(outcomes))

@@ -7,26 +7,23 @@ elsewhere stays byte for byte.
 
 from __future__ import annotations
 
-import ast
 import contextlib
-import re
-from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from difflib import SequenceMatcher
 
-from energy_patch.record.schema import Region, ScriptEntry, sha256
+from energy_patch.record.schema import ScriptEntry, sha256
 from energy_patch.refusal import Refusal
 from energy_patch.rewrite.edits import Edit, apply_edits
 from energy_patch.strategies.base import FOLDER_NAME
-from energy_patch.syntax.source import LINE_END, Source, check_compiles, decode_source
-from energy_patch.syntax.tokens import CLOSERS, COMMENT, ERROR, OPENERS, Token, identifiers, lex, parse, same
-from energy_patch.unpatch.regions import Place, Script, core_tokens, find_places, make_pattern
-
-_BLANKS = " \t\f"
-_FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
-_UNREADABLE = (SyntaxError, ValueError, RecursionError, MemoryError)
+from energy_patch.syntax.source import Source, check_compiles
+from energy_patch.syntax.tokens import ERROR, lex, same
+from energy_patch.unpatch.matching import TokenizedScript
+from energy_patch.unpatch.modified import patch_modified
+from energy_patch.unpatch.patterns import make_pattern
+from energy_patch.unpatch.proofs import check_names, check_result, check_same_meaning, line_now
+from energy_patch.unpatch.regions import FoundRegion, find_regions
+from energy_patch.unpatch.splices import splices_of, text_of
 
 
 @dataclass(frozen=True)
@@ -61,7 +58,7 @@ class Undone:
 
     def line_now(self, line: int) -> int:
         """The line in the patched script of a line of `text`."""
-        return _line_now(self.patched, self.text, self.splices, line)
+        return line_now(self.patched, self.text, self.splices, line)
 
 
 def undo(source: Source, entry: ScriptEntry) -> Undone:
@@ -73,14 +70,14 @@ def undo(source: Source, entry: ScriptEntry) -> Undone:
     if sha256(source.raw) == entry.patched:
         return _exactly(source, entry)
     _check_readable(source)
-    script = Script(source.text)
+    script = TokenizedScript(source.text)
     places = _found(source, script, entry)
-    splices, rewritten = _splices(script, places)
+    splices, rewritten = splices_of(script, places)
     if rewritten:
-        _check_same_meaning(source, script, rewritten)
+        check_same_meaning(source, script, rewritten)
     text = apply_edits(source.text, splices)
-    _check_result(source, text)
-    _check_names(source, entry, text, splices)
+    check_result(source, text)
+    check_names(source, entry, text, splices)
     return Undone(
         text,
         sha256(source.encode(text)) == entry.original,
@@ -114,12 +111,12 @@ def _exactly(source: Source, entry: ScriptEntry) -> Undone:
 
 def is_present(source: Source, entry: ScriptEntry) -> bool:
     """Whether every region of the patch can be found in a script that was edited since."""
-    script = Script(source.text)
-    places, missing, doubtful = find_places(script, entry)
+    script = TokenizedScript(source.text)
+    places, missing, doubtful = find_regions(script, entry)
     return not missing and not doubtful and not all(_reads_as_before(script, place) for place in places)
 
 
-def _reads_as_before(script: Script, place: Place) -> bool:
+def _reads_as_before(script: TokenizedScript, place: FoundRegion) -> bool:
     """A value that was put back by hand matches its wildcard, but is no patch."""
     before, seen = lex(place.region.before), script.tokens[place.match.first : place.match.end]
     return len(before) == len(seen) and all(same(one, other) for one, other in zip(before, seen, strict=True))
@@ -141,9 +138,6 @@ def leaves_traces(source: Source, entry: ScriptEntry) -> bool:
     return any(counts[name] > entry.names[name] for name in names)
 
 
-# Looking
-
-
 def _check_readable(source: Source) -> None:
     try:
         check_compiles(source)
@@ -152,353 +146,11 @@ def _check_readable(source: Source) -> None:
         raise Refusal("drifted", message, line=refusal.line) from None
 
 
-def _found(source: Source, script: Script, entry: ScriptEntry) -> list[Place]:
-    places, missing, doubtful = find_places(script, entry)
+def _found(source: Source, script: TokenizedScript, entry: ScriptEntry) -> list[FoundRegion]:
+    places, missing, doubtful = find_regions(script, entry)
     if missing or doubtful:
-        raise _drifted(source, script, entry, places, missing, doubtful)
+        raise patch_modified(source, script, entry, places, missing, doubtful)
     return places
-
-
-def _drifted(
-    source: Source,
-    script: Script,
-    entry: ScriptEntry,
-    places: list[Place],
-    missing: list[Region],
-    doubtful: list[Region],
-) -> Refusal:
-    """Name what changed, and print the lines that would have to go."""
-    said = ["was edited since, and not all of the patch is as it was written; nothing was changed."]
-    if missing:
-        said.append("Changed or missing:")
-        said += [f"    (line {region.line} when patched) {_one_line(region.after)}" for region in missing]
-    if doubtful:
-        said.append("In more places than the patch wrote it to:")
-        said += [f"    (line {region.line} when patched) {_one_line(region.after)}" for region in doubtful]
-    said.append("Put these back as they were and run revert again, or take the patch out by hand. Its lines:")
-    lines: dict[int, str] = {}
-    for place in places:
-        first, last = script.tokens[place.match.first], script.tokens[place.match.end - 1]
-        for number in range(source.line_of(first.start), source.line_of(last.start) + 1):
-            lines[number] = f"    {number}: {source.line_text(number).strip()}"
-        if place.region.before.strip():
-            lines[source.line_of(last.start)] += f"\n        was: {_one_line(place.region.before)}"
-    for token in script.tokens:
-        number = source.line_of(token.start)
-        if token.word and token.text in entry.names and not entry.names[token.text] and number not in lines:
-            lines[number] = f"    {number}: {source.line_text(number).strip()}"
-    said += [lines[number] for number in sorted(lines)] or ["    (none is left)"]
-    return Refusal("drifted", "\n".join(said), line=min(lines, default=None))
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
-
-
-# Taking back
-
-
-def _splices(script: Script, places: list[Place]) -> tuple[list[Edit], list[Place]]:
-    """What to replace, and the places that are not written as they were, so that their meaning must be compared."""
-    splices: list[Edit] = []
-    rewritten: list[Place] = []
-    for place in places:
-        exact = _exact_splice(script, place)
-        if exact is not None:
-            splices.append(exact)
-        else:
-            rewritten.append(place)
-            splices += _token_splices(script, place)
-    return _joined(splices), rewritten
-
-
-def _joined(splices: list[Edit]) -> list[Edit]:
-    """Removals may share a comma; nothing else may overlap."""
-    joined: list[Edit] = []
-    for splice in sorted(splices):
-        last = joined[-1] if joined else None
-        if last is None or splice.start >= last.end:
-            joined.append(splice)
-        elif not last.text and not splice.text:
-            joined[-1] = Edit(last.start, max(last.end, splice.end), "")
-        else:
-            raise Refusal("drifted", "was reformatted so that places of the patch overlap; take it out by hand")
-    return joined
-
-
-def _exact_splice(script: Script, place: Place) -> Edit | None:
-    """The inverse edit where the text is still what was written, but for converted line ends and a tuned value."""
-    region, match, pattern = place.region, place.match, place.pattern
-    first = pattern.tokens[pattern.anchor].start
-    written = _with_values(script, place)
-    if written != region.after and region.before:
-        return None
-    for newline in (None, "\n", "\r\n", "\r"):
-        after, before, lead = (_converted(text, newline) for text in (written, region.before, written[:first]))
-        start = script.tokens[match.first].start - len(lead)
-        if start >= 0 and script.text.startswith(after, start) and _at_line_ends(script.text, region, start, after):
-            return Edit(start, start + len(after), before)
-    return None
-
-
-def _converted(text: str, newline: str | None) -> str:
-    return text if newline is None else LINE_END.sub(newline, text)
-
-
-def _with_values(script: Script, place: Place) -> str:
-    """The recorded text with the values that stand in the script now."""
-    pattern, after = place.pattern, place.region.after
-    edits = [
-        Edit(pattern.tokens[wildcard.first].start, pattern.tokens[wildcard.end - 1].end, _slice(script, *value))
-        for wildcard, value in zip(pattern.wildcards, place.match.values, strict=True)
-    ]
-    return apply_edits(after, edits)
-
-
-def _slice(script: Script, first: int, end: int) -> str:
-    return script.text[script.tokens[first].start : script.tokens[end - 1].end]
-
-
-def _at_line_ends(text: str, region: Region, start: int, after: str) -> bool:
-    """Text that was whole lines must still be whole lines, and no CR LF may be cut in two."""
-    if any(text[cut - 1 : cut + 1] == "\r\n" for cut in (start, start + len(after)) if cut):
-        return False
-    at_start = not region.above or region.above[-1] in "\r\n"
-    if at_start and start and text[start - 1] not in "\r\n":
-        return False
-    end = start + len(after)
-    at_end = after[:1] in "\r\n" and (not region.below or region.below[0] in "\r\n")
-    return not at_end or end == len(text) or text[end] in "\r\n"
-
-
-def _token_splices(script: Script, place: Place) -> Iterator[Edit]:
-    """Only the tokens that the patch changed are replaced, so a formatter's layout of the others stays."""
-    pattern, match, before = place.pattern, place.match, place.region.before
-    after_tokens = list(pattern.tokens[pattern.anchor :])
-    before_tokens = core_tokens(place.region)[1]
-    matcher = SequenceMatcher(None, [t.text for t in after_tokens], [t.text for t in before_tokens], autojunk=False)
-    for tag, i1, i2, j1, j2 in matcher.get_opcodes():
-        first, last = i1 + pattern.anchor, i2 + pattern.anchor
-        if tag == "equal":
-            continue
-        if tag == "insert":
-            yield _insertion(script, place, first, before, before_tokens, j1, j2)
-            continue
-        inside = sorted(match.aligned[index] for index in range(first, last) if index in match.aligned)
-        if not inside:
-            continue
-        start, end = _balanced(script, place, inside[0], inside[-1] + 1)
-        if tag == "replace":
-            text = before[before_tokens[j1].start : before_tokens[j2 - 1].end]
-            yield Edit(script.tokens[start].start, script.tokens[end - 1].end, text)
-        else:
-            leads = pattern.lead and first == pattern.anchor
-            yield _removal(script, start, end, leads)
-
-
-def _insertion(script: Script, place: Place, at: int, before: str, tokens: list[Token], first: int, end: int) -> Edit:
-    """Text that the patch had dropped, put back behind the token that it followed."""
-    aligned = place.match.aligned
-    behind = [index for index in range(place.pattern.anchor, at) if index in aligned]
-    text_end = tokens[end - 1].end
-    if behind:
-        offset = script.tokens[aligned[behind[-1]]].end
-        return Edit(offset, offset, before[tokens[first - 1].end if first else tokens[first].start : text_end])
-    offset = script.tokens[place.match.first].start
-    until = tokens[end].start if end < len(tokens) else text_end
-    return Edit(offset, offset, before[tokens[first].start : until])
-
-
-def _balanced(script: Script, place: Place, start: int, end: int) -> tuple[int, int]:
-    """Take in the other half of each bracket that only the script has; a comment of the user's must not go with it."""
-    for index in sorted(place.match.extra):
-        partner = script.partners[index]
-        if start <= index < end:
-            start, end = min(start, partner), max(end, partner + 1)
-    ours = set(place.match.aligned.values())
-    for index in range(start, end):
-        token = script.tokens[index]
-        if token.kind == COMMENT and index not in ours:
-            line = len(LINE_END.findall(script.text, 0, token.start)) + 1
-            message = f"has a comment of yours within the patch, which would be lost: {token.text}"
-            raise Refusal("drifted", message, line=line)
-    return start, end
-
-
-def _removal(script: Script, start: int, end: int, leads: bool) -> Edit:
-    """Remove tokens with the separator that came with them, and with their lines if nothing else is on these."""
-    tokens = script.tokens
-    left = start - 1 if start else None
-    right = end if end < len(tokens) else None
-    before = tokens[left].text if left is not None else ""
-    after = tokens[right].text if right is not None else ""
-    previous = _text_before(script, start)
-    ours_before = after == before and after in (",", ";") and leads
-    last_of_line = before == ";" and after != ";" and tokens[start - 1].line == tokens[start].line
-    last_of_list = before == "," and after in CLOSERS and (leads or _on_one_line(script, start - 1, start))
-    if ours_before or last_of_line or last_of_list:
-        start -= 1
-    elif after == ";" or (after == "," and (previous == "," or previous in OPENERS)):
-        end += 1
-    return _blank_out(script.text, tokens[start].start, tokens[end - 1].end)
-
-
-def _text_before(script: Script, index: int) -> str:
-    rest = (token.text for token in reversed(script.tokens[:index]) if token.kind != COMMENT)
-    return next(rest, "")
-
-
-def _on_one_line(script: Script, first: int, last: int) -> bool:
-    return LINE_END.search(script.text, script.tokens[first].end, script.tokens[last].start) is None
-
-
-def _blank_out(text: str, start: int, end: int) -> Edit:
-    """A span without the blanks that held it apart; whole lines where it fills them."""
-    line_start = max(text.rfind("\n", 0, start), text.rfind("\r", 0, start)) + 1
-    match = LINE_END.search(text, end)
-    line_end, next_line = match.span() if match else (len(text), len(text))
-    before, behind = text[line_start:start], text[end:line_end]
-    if not before.strip() and not behind.strip():
-        return Edit(line_start, next_line, "")
-    if not behind.strip():
-        return Edit(line_start + len(before.rstrip(_BLANKS)), line_end, "")
-    if not before.strip() or before[-1] in " \t([{":
-        end += len(behind) - len(behind.lstrip(_BLANKS))
-    return Edit(start, end, "")
-
-
-# Proving
-
-
-def _check_same_meaning(source: Source, script: Script, places: list[Place]) -> None:
-    """A region that was reformatted must mean what was written: put the written form there, and compare the trees."""
-    edits: list[Edit] = []
-    for place in places:
-        first, last = script.tokens[place.match.first], script.tokens[place.match.end - 1]
-        edits.append(Edit(first.start, last.end, _written(source, script, place)))
-    try:
-        same_tree = ast.dump(parse(apply_edits(source.text, edits))) == ast.dump(parse(source.text))
-    except _UNREADABLE:
-        same_tree = False
-    if not same_tree:
-        said = "\n".join(
-            f"    {source.line_of(script.tokens[place.match.first].start)}: {_one_line(place.region.after)}"
-            for place in places
-        )
-        message = f"was edited since, and one of these places of the patch does not mean what it did:\n{said}"
-        raise Refusal("drifted", message, line=source.line_of(script.tokens[places[0].match.first].start))
-
-
-def _written(source: Source, script: Script, place: Place) -> str:
-    """The recorded form of a place, with today's values, at today's indentation."""
-    pattern = place.pattern
-    tokens = pattern.tokens[pattern.anchor :]
-    after = place.region.after
-    text = _with_values(script, place)
-    text = text[tokens[0].start : len(text) - (len(after) - tokens[-1].end)]
-    old = re.search(r"[ \t]*\Z", after[: tokens[0].start])
-    line_start = source.line_start(script.tokens[place.match.first].start)
-    new = re.match(r"[ \t]*", source.text[line_start:])
-    if old is None or new is None:
-        return text
-    return re.sub(rf"(?<=[\r\n]){re.escape(old.group())}", new.group().replace("\\", "\\\\"), text)
-
-
-def _encodes(source: Source, text: str) -> bool:
-    try:
-        source.encode(text)
-    except UnicodeError:
-        return False
-    return True
-
-
-def _check_result(source: Source, text: str) -> None:
-    if not _encodes(source, text):
-        message = f"what the patch replaced cannot be written in its encoding ({source.encoding}); save it as UTF-8"
-        raise Refusal("drifted", message)
-    try:
-        check_compiles(decode_source(source.path, source.encode(text)))
-    except Refusal as refusal:
-        message = f"was edited so that it would not be valid Python without the patch: {refusal.message}"
-        raise Refusal("drifted", message, line=refusal.line) from None
-
-
-def _check_names(source: Source, entry: ScriptEntry, text: str, splices: list[Edit]) -> None:
-    """What the patch brought in must not be used by anything that stays, unless the script has its own of it."""
-    suspects = [name for name in entry.names if re.search(rf"\b{re.escape(name)}\b", text)]
-    if not suspects:
-        return
-    counts = Counter(name for name, _ in identifiers(text))
-    fields = {wildcard.label for region in entry.edits for wildcard in make_pattern(region).wildcards}
-    touched = _touched_lines(text, splices)
-    for name in suspects:
-        lines = list(_dangling(parse(text), name, touched, member=name in fields))
-        if lines and counts[name] > entry.names[name]:
-            line = _line_now(source, text, splices, lines[0])
-            message = (
-                f"uses {name}, which the patch brought in, outside the patch: {source.line_text(line).strip()}\n"
-                "Take that out, or bring in the name yourself, and run revert again; nothing was changed."
-            )
-            raise Refusal("drifted", message, line=line)
-
-
-def _touched_lines(text: str, splices: list[Edit]) -> list[int]:
-    """Lines of the result at which something was taken out."""
-    ends = [match.end() for match in LINE_END.finditer(text)]
-    lines: list[int] = []
-    shift = 0
-    for splice in splices:
-        lines.append(1 + bisect_right(ends, splice.start + shift))
-        shift += len(splice.text) - (splice.end - splice.start)
-    return lines
-
-
-def _dangling(module: ast.Module, name: str, touched: list[int], *, member: bool) -> Iterator[int]:
-    """Lines that read a name which nothing in the script provides.
-
-    A function in which the patch stood does not count as providing it: what it binds may come too late.
-    """
-
-    waiting: list[ast.AST] = [] if name in {bound for node in module.body for bound in _bound_by(node)} else [module]
-    while waiting:
-        node = waiting.pop()
-        if isinstance(node, _FUNCTIONS) and name in _bound_in(node):
-            last = node.end_lineno or node.lineno
-            if not any(node.lineno <= line <= last for line in touched):
-                continue
-        reads = isinstance(node, ast.Name) and node.id == name and isinstance(node.ctx, ast.Load)
-        is_member = name in (getattr(node, "attr", None), isinstance(node, ast.keyword) and node.arg)
-        if reads or (member and is_member):
-            yield getattr(node, "lineno", 1)
-        waiting += ast.iter_child_nodes(node)
-
-
-def _bound_by(node: ast.AST) -> Iterator[str]:
-    """Names that one statement defines by an import, a definition or an assignment."""
-    if isinstance(node, ast.Import | ast.ImportFrom):
-        yield from (alias.asname or alias.name.partition(".")[0] for alias in node.names)
-    elif isinstance(node, (*_FUNCTIONS, ast.ClassDef)):
-        yield node.name
-    elif isinstance(node, ast.Assign | ast.AnnAssign):
-        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-        yield from (target.id for target in targets if isinstance(target, ast.Name))
-
-
-def _bound_in(function: ast.FunctionDef | ast.AsyncFunctionDef) -> set[str]:
-    """A function's parameters and what its body binds."""
-    bound = {node.arg for node in ast.walk(function.args) if isinstance(node, ast.arg)}
-    return bound | {name for node in ast.walk(function) if node is not function for name in _bound_by(node)}
-
-
-def _line_now(source: Source, text: str, splices: Sequence[Edit], line: int) -> int:
-    """The line in the script as it is of a line of the result."""
-    starts = [0, *(match.end() for match in LINE_END.finditer(text))]
-    offset = starts[min(line, len(starts)) - 1]
-    shift = 0
-    for splice in splices:
-        if splice.start + shift <= offset:
-            shift += len(splice.text) - (splice.end - splice.start)
-    return source.line_of(min(max(offset - shift, 0), len(source.text)))
 
 
 def _as_written(entry: ScriptEntry) -> tuple[Held, ...]:
@@ -515,11 +167,11 @@ def _as_written(entry: ScriptEntry) -> tuple[Held, ...]:
     return tuple(found)
 
 
-def _held(script: Script, place: Place) -> Iterator[Held]:
+def _held(script: TokenizedScript, place: FoundRegion) -> Iterator[Held]:
     """The values of a place as they are now."""
     for wildcard, (first, end) in zip(place.pattern.wildcards, place.match.values, strict=True):
         written = place.pattern.tokens[wildcard.first : wildcard.end]
         seen = script.tokens[first:end]
         alike = len(written) == len(seen) and all(same(one, other) for one, other in zip(written, seen, strict=True))
         option = place.region.holds.get(wildcard.label, "")
-        yield Held(wildcard.label, _slice(script, first, end), option, not alike)
+        yield Held(wildcard.label, text_of(script, first, end), option, not alike)

@@ -18,20 +18,15 @@ from typing import Any
 
 import pytest
 
-from energy_patch.files import changes, templates
-from energy_patch.files.changes import (
-    ChangeSet,
-    FileChange,
-    FilePatch,
-    apply_changes,
-    exclusive,
-    revert_changes,
-    sweep,
-    write_changes,
-)
-from energy_patch.record.schema import current_entry, inspect_folder, sha256
+from energy_patch.files import lock, templates, transaction
+from energy_patch.files.changes import FilePatch, apply_changes, revert_changes
+from energy_patch.files.folder import inspect_folder
+from energy_patch.files.lock import exclusive
+from energy_patch.files.transaction import ChangeSet, FileChange, sweep, write_changes
+from energy_patch.record.schema import sha256
 from energy_patch.refusal import Refusal
 from energy_patch.syntax.source import read_source
+from energy_patch.unpatch.current import current_entry
 from energy_patch.unpatch.undo import undo
 from tests.scripts.marked import TRAINING, Marked, read_marked
 
@@ -528,7 +523,7 @@ def test_an_owner_that_cannot_be_kept_is_no_failure(home: Path, monkeypatch: pyt
 
     kept = (home / "one.py").stat()
     monkeypatch.setattr(os, "chown", refuse)
-    changes._keep_owner(home / "one.py", os.stat_result([*kept[:4], kept.st_uid + 1, *kept[5:]]))
+    transaction._keep_owner(home / "one.py", os.stat_result([*kept[:4], kept.st_uid + 1, *kept[5:]]))
     run(home, GLOBAL)
     assert (home / "one.py").read_bytes() == GLOBAL.patched
 
@@ -564,7 +559,7 @@ def test_a_folder_that_may_not_be_written(home: Path, monkeypatch: pytest.Monkey
 def test_a_pipe_is_no_script(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.py")
     with pytest.raises(Refusal, match="not a regular file"):
-        changes._kept_status(tmp_path / "pipe.py")
+        transaction._kept_status(tmp_path / "pipe.py")
 
 
 def test_a_script_that_changed_since_it_was_read(home: Path) -> None:
@@ -603,7 +598,7 @@ def test_a_script_that_changes_at_any_moment_of_the_run(home: Path) -> None:
 
 def test_a_second_run_waits_but_not_for_ever(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = planned(home, GLOBAL)
-    monkeypatch.setattr(changes, "PATIENCE", 0.1)
+    monkeypatch.setattr(lock, "PATIENCE", 0.1)
     with locked_elsewhere(home):
         assert "another energy-patch is at work" in unwritable(found).message
         sweep(home)

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from energy_patch.files.changes import FileChange
 from energy_patch.files.diff import colour, unified_diff
+from energy_patch.files.transaction import FileChange
 
 PIECES = [
     b"a = 1\n", b"b = 2\n", b"\n", b"crlf\r\n", b"cr\r", b"feed\f\n", b"\xe2\x80\xa8\n", b"\x1c\n", b"latin \xe9\n",

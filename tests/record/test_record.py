@@ -13,19 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from energy_patch.files import templates
-from energy_patch.record.schema import (
-    FORMAT,
-    Record,
-    current_entry,
-    dump_record,
-    inspect_folder,
-    module_hash,
-    parse_record,
-    script_home,
-    sha256,
-)
+from energy_patch.files.folder import inspect_folder, script_home
+from energy_patch.record.codec import dump_record, parse_record
+from energy_patch.record.schema import FORMAT, Record, module_hash, sha256
 from energy_patch.refusal import Refusal
 from energy_patch.syntax.source import decode_source
+from energy_patch.unpatch.current import current_entry
 from energy_patch.unpatch.undo import undo
 from tests.scripts.marked import TRAINING, read_marked
 

@@ -6,7 +6,9 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from energy_patch.record.schema import ScriptEntry, make_entry
+from energy_patch.files.templates import module_closure
+from energy_patch.record.entry import make_entry
+from energy_patch.record.schema import ScriptEntry
 from energy_patch.rewrite.edits import Edit
 from energy_patch.rewrite.planner import Plan, PlannedEdit
 from energy_patch.syntax.source import Source, decode_source
@@ -56,7 +58,7 @@ def read_marked(
     before, after = before + text[position:], after + text[position:]
     source = decode_source(path, before.encode())
     plan = Plan(source, strategy, {"tau": 0.3}, tuple(edits), modules, names)
-    return Marked(before, after, plan, make_entry(plan, after.encode()))
+    return Marked(before, after, plan, make_entry(plan, after.encode(), module_closure(modules)))
 
 
 TRAINING = '''\

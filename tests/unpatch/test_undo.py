@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from energy_patch.record.schema import Record, current_entry
+from energy_patch.record.schema import Record
 from energy_patch.refusal import Refusal
 from energy_patch.syntax.tokens import lex
+from energy_patch.unpatch.current import current_entry
 from energy_patch.unpatch.undo import undo
 from tests.scripts.marked import TRAINING, Marked, read_marked
 

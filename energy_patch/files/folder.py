@@ -1,0 +1,125 @@
+"""`energy_losses/` beside a script: whose it is, and what lies in it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from energy_patch.files.templates import template_bytes, template_names
+from energy_patch.record.codec import parse_record
+from energy_patch.record.schema import RECORD_NAME, Record, module_hash
+from energy_patch.refusal import Refusal
+from energy_patch.strategies.base import FOLDER_NAME
+from energy_patch.syntax.source import Source
+
+TEMPORARY_PREFIX, TEMPORARY_SUFFIX = ".energy-patch-", ".tmp"
+
+
+CACHE_NAME = "__pycache__"
+
+
+def script_home(path: Path) -> tuple[Path, str]:
+    """The folder and the name under which a script is recorded: where a symlink leads.
+
+    Python puts that folder on `sys.path`, so `energy_losses/` is found there and nowhere else.
+    """
+    resolved = path.resolve()
+    return resolved.parent, resolved.name
+
+
+def _record_bytes(folder: Path) -> bytes | None:
+    path = folder / FOLDER_NAME / RECORD_NAME
+    try:
+        return path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        message = f"{FOLDER_NAME}/{RECORD_NAME} cannot be read ({error.strerror}); check its permissions"
+        raise Refusal("unreadable", message) from None
+
+
+def check_record_is_there(source: Source) -> None:
+    """Refuse a script that is not recorded as patched, and yet imports our modules: its record was lost.
+
+    Raises:
+        Refusal: `drifted`.
+    """
+    names = "|".join(sorted(name.removesuffix(".py") for name in template_names() - {"__init__.py"}))
+    found = re.search(rf"^[ \t]*from \.*{FOLDER_NAME}\.(?:{names}) import", source.text, re.MULTILINE)
+    if found is not None:
+        raise Refusal(
+            "drifted",
+            f"imports {FOLDER_NAME}, but {FOLDER_NAME}/{RECORD_NAME} beside it does not know this script; restore that "
+            "file from version control, or take the patch's lines out by hand",
+            line=source.line_of(found.start()),
+        )
+
+
+@dataclass(frozen=True)
+class Module:
+    """A loss module found beside a script; `edited` where it is neither as recorded nor as in the templates."""
+
+    raw: bytes
+    edited: bool
+
+
+@dataclass(frozen=True)
+class FolderState:
+    """`energy_losses/` beside a script: absent, or ours."""
+
+    present: bool
+    record: Record | None
+    modules: Mapping[str, Module]
+    raw_record: bytes | None = None
+
+
+def inspect_folder(folder: Path) -> FolderState:
+    """Look at the `energy_losses/` of a script's folder.
+
+    Raises:
+        Refusal: `conflict`, where it is somebody else's; `drifted`, where its record cannot be used.
+    """
+    ours = folder / FOLDER_NAME
+    if not ours.is_dir():
+        if ours.exists() or ours.is_symlink():
+            raise Refusal("conflict", f"{FOLDER_NAME} beside the script is not a folder; rename or move it")
+        return FolderState(False, None, {})
+    raw = _record_bytes(folder)
+    record = None if raw is None else parse_record(raw)
+    recorded = dict(record.modules) if record else {}
+    templates = template_names()
+    modules: dict[str, Module] = {}
+    try:
+        for path in sorted(ours.iterdir()):
+            known = path.name in templates or path.name in recorded
+            if known and path.is_file():
+                modules[path.name] = _inspect_module(path, recorded.get(path.name), path.name in templates)
+            if record is None and not (known and not modules[path.name].edited) and not is_by_product(path):
+                raise _foreign(path.name)
+    except OSError as error:
+        message = f"{FOLDER_NAME}/ beside the script cannot be read ({error.strerror}); check its permissions"
+        raise Refusal("unreadable", message) from None
+    return FolderState(True, record, modules, raw)
+
+
+def is_by_product(path: Path) -> bool:
+    """Whether a file comes from running Python or from a run of ours that was killed."""
+    stale = path.name.startswith(TEMPORARY_PREFIX) and path.name.endswith(TEMPORARY_SUFFIX)
+    return stale or (path.name == CACHE_NAME and path.is_dir())
+
+
+def _inspect_module(path: Path, recorded: str | None, template: bool) -> Module:
+    raw = path.read_bytes()
+    digest = module_hash(raw)
+    edited = digest != recorded and not (template and digest == module_hash(template_bytes(path.name)))
+    return Module(raw, edited)
+
+
+def _foreign(name: str) -> Refusal:
+    return Refusal(
+        "conflict",
+        f"a folder {FOLDER_NAME}/ that energy-patch did not make stands beside the script (it holds {name}); "
+        "rename it, or restore its patch.json if it was lost",
+    )

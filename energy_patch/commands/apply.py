@@ -25,7 +25,9 @@ from energy_patch.report.outcome import (
     listed_edits,
     script_diff,
 )
-from energy_patch.rewrite.planner import Plan, make_plan, prove
+from energy_patch.rewrite.plan import Plan
+from energy_patch.rewrite.planner import make_plan
+from energy_patch.rewrite.verify import prove
 
 
 @dataclass(frozen=True)

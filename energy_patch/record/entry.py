@@ -7,7 +7,7 @@ from collections import Counter
 
 from energy_patch.record.schema import Region, ScriptEntry, sha256
 from energy_patch.rewrite.edits import Edit, apply_edits
-from energy_patch.rewrite.planner import Plan, PlannedEdit
+from energy_patch.rewrite.plan import Plan, PlannedEdit
 from energy_patch.syntax.source import LINE_END
 from energy_patch.syntax.tokens import COMMENT, identifiers, lex
 

@@ -10,7 +10,7 @@ from energy_patch.files.templates import module_closure
 from energy_patch.record.entry import make_entry
 from energy_patch.record.schema import ScriptEntry
 from energy_patch.rewrite.edits import Edit
-from energy_patch.rewrite.planner import Plan, PlannedEdit
+from energy_patch.rewrite.plan import Plan, PlannedEdit
 from energy_patch.syntax.source import Source, decode_source
 
 _MARK = re.compile(r"«(!?)(.*?)¦(.*?)»", re.DOTALL)

@@ -1,0 +1,67 @@
+"""The line that keeps the ranks one model, and what would keep it from its purpose."""
+
+from __future__ import annotations
+
+import re
+
+from energy_patch.locate.facts import Argument, Call
+from energy_patch.refusal import Refusal
+from energy_patch.rewrite.draft import Draft
+from energy_patch.rewrite.edits import Edit
+from energy_patch.rewrite.insertions import line_edit
+
+TITLE = "the ranks' energy models are kept equal"
+_DOTTED_NAME = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)*")
+
+
+def refuse_lone_rank(draft: Draft, call: Call) -> None:
+    """Refuse a loss that only some ranks compute: in a collective, each would wait for the others.
+
+    Raises:
+        Refusal: `unsupported`.
+    """
+    if call.rank_lines and (draft.strategy.function or draft.replicates):
+        message = (
+            f"the loss on line {call.line} is computed only where a condition on the rank holds, but after the "
+            "patch the ranks exchange what they have and would wait for each other for ever; compute the loss on "
+            "every rank, or under torch.no_grad()"
+        )
+        raise Refusal("unsupported", message, line=call.rank_lines[0])
+
+
+class Replication:
+    """Keeps the ranks one model: a line before each call, or `replicate` around a call's first argument."""
+
+    def __init__(self, draft: Draft) -> None:
+        self.draft = draft
+        self.lines: list[tuple[Call, str]] = []
+
+    def edits(self, call: Call, model: Argument) -> list[Edit]:
+        """Put a line before a call, and before what else uses the model on the way to it.
+
+        Where no line can stand, the edits around the call's first argument are returned.
+        """
+        function = self.draft.imported("ranks", "replicate")
+        start = call.before.offset if call.before is not None and not call.is_conditional else call.function.start
+        is_bound_between = any(start <= at < call.function.start for at in call.model_bound)
+        if start == call.function.start or is_bound_between or not _DOTTED_NAME.fullmatch(model.value):
+            end = model.span.end
+            return [Edit(end - len(model.value), end - len(model.value), f"{function}("), Edit(end, end, ")")]
+        if not any(_covers(other, call) for other, name in self.lines if name == model.value):
+            assert call.before_model is not None
+            self.lines.append((call, model.value))
+            line = f"{function}({model.value})"
+            self.draft.add(line_edit(self.draft.source, call.before_model, [line]), TITLE)
+        return []
+
+
+def runs_before(other: Call, call: Call) -> bool:
+    """Whether a line before an earlier call has surely run before this one: it stands in a block around it."""
+    return other.enclosing is call.enclosing and call.block[-len(other.block) :] == other.block
+
+
+def _covers(other: Call, call: Call) -> bool:
+    """Whether a line before an earlier call serves the model that this one is given."""
+    return runs_before(other, call) and not any(
+        other.function.start < at < call.function.start for at in call.model_bound
+    )

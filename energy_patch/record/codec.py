@@ -107,6 +107,7 @@ def _read_entry(tree: object, *, nested: bool = False) -> ScriptEntry:
         names={_text(name): _number(names, name) for name in names},
         modules=tuple(_file_name(name, module=True) for name in _list(entry, "modules")),
         edits=regions,
+        loss=_string({"loss": "", **entry}, "loss"),
         reaches=tuple(_path_name(name) for name in _list({"reaches": [], **entry}, "reaches")),
         previous=None if previous is None else _read_entry(previous, nested=True),
     )

@@ -49,6 +49,7 @@ def make_entry(plan: Plan, patched: bytes, modules: tuple[str, ...]) -> ScriptEn
         names=_counted(plan.names, source.text),
         modules=modules,
         edits=tuple(regions),
+        loss=plan.loss,
     )
 
 

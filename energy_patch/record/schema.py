@@ -41,8 +41,9 @@ class Region:
 @dataclass(frozen=True)
 class ScriptEntry:
     """How one file was patched. `names` maps each identifier that the patch brought in to the number of times the
-    original had it already; `reaches` are the modules that were patched because this script imports them; `previous` is
-    the entry that is being replaced, while it is."""
+    original had it already; `loss` is the new loss as `module.function` of `energy_losses/`, empty where the original
+    stays, for programs that know no strategies; `reaches` are the modules that were patched because this script imports
+    them; `previous` is the entry that is being replaced, while it is."""
 
     strategy: str
     options: Mapping[str, Value]
@@ -52,6 +53,7 @@ class ScriptEntry:
     names: Mapping[str, int]
     modules: tuple[str, ...]
     edits: tuple[Region, ...]
+    loss: str = ""
     reaches: tuple[str, ...] = ()
     previous: ScriptEntry | None = None
 

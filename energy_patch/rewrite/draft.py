@@ -83,6 +83,7 @@ class Draft:
             modules=tuple(sorted(modules)),
             names=tuple(sorted(self.names)),
             notes=tuple(renumbered(note, self._line_after) for note in self.notes),
+            loss=self.strategy.loss,
         )
 
     def _line_after(self, line: int) -> int:

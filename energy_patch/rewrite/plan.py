@@ -29,7 +29,8 @@ class Plan:
     """All that `apply` will do to one script.
 
     `options` are those that were given, to be recorded; `names` are the identifiers that the patch brings into the
-    script; `modules` are file names in `templates/energy_losses/`.
+    script; `modules` are file names in `templates/energy_losses/`; `loss` is the new loss as `module.function` of that
+    folder, empty where the original stays.
     """
 
     source: Source
@@ -39,6 +40,7 @@ class Plan:
     modules: tuple[str, ...]
     names: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    loss: str = ""
 
     @property
     def patched_text(self) -> str:

@@ -164,5 +164,10 @@ class Strategy:
     place: int = 100
     on_one_rank: str = ""
 
+    @property
+    def loss(self) -> str:
+        """The new loss as `module.function`; empty where the original call stays."""
+        return f"{self.module}.{self.function}" if self.function else ""
+
     def option(self, name: str) -> Option | None:
         return next((option for option in self.options if option.name == name), None)

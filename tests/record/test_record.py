@@ -20,6 +20,7 @@ from energy_patch.refusal import Refusal
 from energy_patch.syntax.source import decode_source
 from energy_patch.unpatch.current import current_entry
 from energy_patch.unpatch.undo import undo
+from tests.conftest import Command
 from tests.scripts.marked import TRAINING, read_marked
 
 PATCH = read_marked(TRAINING)
@@ -82,6 +83,18 @@ def test_an_entry_says_where_and_what() -> None:
         assert region.above + region.after + region.below in PATCH.after
         assert region.above.strip()
         assert region.below.strip()
+
+
+def test_an_entry_names_the_loss(tmp_path: Path, energy_patch: Command) -> None:
+    """Programs that know no strategies, as the check in `energy_losses/`, read there which loss the script calls."""
+    script = tmp_path / "train.py"
+    script.write_text(
+        "from energy.energy_model import energy_inbatch_swap_infonce\n"
+        "\n\ndef loss(model, h, a):\n    return energy_inbatch_swap_infonce(model, h, a)[0]\n"
+    )
+    assert energy_patch("apply", "--strategy", "queue", script).exit_code == 0
+    (entry,) = json.loads((tmp_path / "energy_losses" / "patch.json").read_text("utf-8"))["scripts"].values()
+    assert entry["loss"] == "queue_infonce.queued_energy_infonce_loss"
 
 
 def test_names_that_the_script_had_already_are_counted() -> None:

@@ -4,25 +4,76 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from energy_patch import __version__
 from energy_patch.refusal import WrongUse
 from energy_patch.strategies.base import Option, Value
-from energy_patch.strategies.registry import DEFAULT, strategies
+from energy_patch.strategies.registry import DEFAULT, all_options, in_order, strategies
+
+if TYPE_CHECKING:
+    from energy_patch.report.console import ColorMode
+
+Decorated = Callable[..., Any]
+Rows = list[tuple[str, str]]
 
 SCRIPTS = click.argument("scripts", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="SCRIPT...")
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 DRY_RUN = click.option("--dry-run", is_flag=True, help="Print the diff and write nothing.")
-Command = Callable[..., Any]
+COLOR = click.option(
+    "--color",
+    type=click.Choice(["auto", "always", "never"]),
+    default="auto",
+    help="Colour on a terminal, always or never; auto heeds NO_COLOR and FORCE_COLOR. [default: auto]",
+)
+REFUSED = ("1", "refused; nothing was written")
+USAGE = ("2", "wrong usage")
+STATUS_CODES = [
+    ("0", "each is patched, or not patched"),
+    ("1", "a patch was modified, or a file cannot be read"),
+    USAGE,
+]
+CHANGE_CODES = [("0", "done, or nothing to do"), REFUSED, USAGE]
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="energy-patch")
+class Command(click.Command):
+    """A command whose help ends with sections of its own."""
+
+    sections: dict[str, Rows]
+
+    def __init__(self, *arguments: Any, sections: dict[str, Rows], **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.sections = sections
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        super().format_options(ctx, formatter)
+        for title, rows in self.sections.items():
+            with formatter.section(title):
+                formatter.write_dl(rows)
+
+
+class Commands(click.Group):
+    """The group; what is wrong with a call is said in JSON too, where that was asked for."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        is_json = "--json" in ctx.args  # what follows the command's name
+        try:
+            return super().invoke(ctx)
+        except (WrongUse, click.UsageError) as wrong:
+            usage = wrong if isinstance(wrong, click.UsageError) else click.UsageError(str(wrong))
+            if is_json:
+                from energy_patch.report.contract import contract
+
+                click.echo(contract(ctx.invoked_subcommand, "wrong-usage", message=usage.format_message()))
+            raise usage from None
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, "-V", "--version", prog_name="energy-patch")
 def main() -> None:
     """Give a multi-GPU energy model the negatives and the shared weights that it has on one GPU.
 
@@ -30,28 +81,42 @@ def main() -> None:
     energy-patch apply --dry-run finetune_Energy.py   show what would change
     energy-patch apply finetune_Energy.py             change it
     energy-patch revert finetune_Energy.py            take it all back
+
+    A SCRIPT may be a folder: all Python files below it.
     """
 
 
-def _all_options() -> dict[str, Option]:
-    return {option.name: option for item in strategies().values() for option in item.options}
+def _command(name: str, exit_codes: Rows, **sections: Rows) -> Callable[[Decorated], click.Command]:
+    return main.command(name, cls=Command, sections={**sections, "Exit codes": exit_codes})
 
 
-def _strategy_options(command: Command) -> Command:
-    for option in reversed(_all_options().values()):
-        owners = [item.name for item in strategies().values() if item.option(option.name)]
-        default = "off" if option.only_when_given else option.default
-        text = f"{option.help} [{', '.join(owners)}; default: {default}]"
-        command = click.option(option.flag, option.name, type=type(option.default), default=None, help=text)(command)
+def _strategy_options(command: Decorated) -> Decorated:
+    for option in reversed(all_options().values()):
+        command = click.option(
+            option.flag, option.name, type=type(option.default), default=None, help=_help_of(option)
+        )(command)
     return command
 
 
-@main.command("apply")
+def _help_of(option: Option) -> str:
+    """What an option does, which field it sets, and which strategies have it."""
+    owners = [item.name for item in strategies().values() if item.option(option.name)]
+    field = f"config field {option.field}; " if option.field else ""
+    default = "off" if option.only_when_given else option.default
+    return f"{option.help} [{field}strategies {', '.join(owners)}; default: {default}]"
+
+
+@_command(
+    "apply",
+    [*CHANGE_CODES, ("3", "--check: there is something to do")],
+    Strategies=[(item.name, f"{item.summary}; {item.advice}") for item in in_order()],
+)
 @click.option(
     "--strategy",
     type=click.Choice(list(strategies())),
     default=None,
-    help=f"Which loss the script is given. [default: {DEFAULT}]",
+    metavar="NAME",
+    help=f"Which loss the script is given; the strategies stand below. [default: {DEFAULT}, or the one in place]",
 )
 @_strategy_options
 @click.option(
@@ -70,6 +135,7 @@ def _strategy_options(command: Command) -> Command:
 @click.option("--full", is_flag=True, help="With --dry-run: new files too, in a diff that `git apply` accepts.")
 @click.option("--check", is_flag=True, help="Write nothing; exit with 3 if there is something to do.")
 @JSON
+@COLOR
 @SCRIPTS
 def apply_command(
     scripts: tuple[Path, ...],
@@ -80,80 +146,68 @@ def apply_command(
     full: bool,
     check: bool,
     as_json: bool,
+    color: ColorMode,
     **values: Value | None,
 ) -> None:
-    """Patch scripts: the loss, its config fields, and the lines that keep the ranks one model."""
+    """Patch scripts: the loss, its config fields, and the line that keeps the ranks one model."""
     from energy_patch.commands.apply import Request, apply
+    from energy_patch.commands.request import checked
+    from energy_patch.report.console import show
 
     if full and not dry_run:
         raise click.UsageError("--full belongs to --dry-run")
-    request = Request(strategy, _checked(values), synchronise, logs)
-    try:
-        report = apply(scripts, request, write=not (dry_run or check), cwd=Path.cwd())
-    except WrongUse as wrong:
-        raise click.UsageError(str(wrong)) from None
-    names = " ".join(str(path) for path in scripts)
-    after = (
-        "Next, in the script's folder: torchrun --nproc-per-node 8 -m energy_losses.check MODULE:CLASS, your energy "
-        "model's, say energy.energy_model:EnergyModel. If all is ok, start training as before.\n"
-        f"To take it back: energy-patch revert {names}"
-    )
-    _finish(report, as_json, diff=dry_run, full=full, after=after if report.outcome == "patched" else "")
-    if check and report.exit_code == 0 and report.has_work:
-        sys.exit(3)
+    request = Request(strategy, checked(values), synchronise, logs)
+    report = apply(scripts, request, write=not dry_run, check=check, cwd=Path.cwd())
+    diff = (report.full_diff if full else report.diff) if dry_run else b""
+    show(report, color, as_json=as_json, diff=diff)
     sys.exit(report.exit_code)
 
 
-def _checked(values: Mapping[str, Value | None]) -> dict[str, Value]:
-    """The strategies' options that were given."""
-    given = {name: value for name, value in values.items() if value is not None}
-    for name, value in given.items():
-        if fault := _all_options()[name].fault(value):
-            raise click.UsageError(fault)
-    return given
-
-
-@main.command("revert")
+@_command("revert", CHANGE_CODES)
 @DRY_RUN
 @JSON
+@COLOR
 @SCRIPTS
-def revert_command(scripts: tuple[Path, ...], dry_run: bool, as_json: bool) -> None:
+def revert_command(scripts: tuple[Path, ...], dry_run: bool, as_json: bool, color: ColorMode) -> None:
     """Take the patch back: the original bytes, or your own later edits without the patch."""
     from energy_patch.commands.revert import revert
+    from energy_patch.report.console import show
 
     report = revert(scripts, write=not dry_run, cwd=Path.cwd())
-    _finish(report, as_json, diff=dry_run)
+    show(report, color, as_json=as_json, diff=report.diff if dry_run else b"")
     sys.exit(report.exit_code)
 
 
-@main.command("status")
+@_command("status", STATUS_CODES)
 @JSON
+@COLOR
 @SCRIPTS
-def status_command(scripts: tuple[Path, ...], as_json: bool) -> None:
+def status_command(scripts: tuple[Path, ...], as_json: bool, color: ColorMode) -> None:
     """Say whether scripts are patched, with what, and whether the patch is intact."""
     from energy_patch.commands.status import status
+    from energy_patch.report.console import show
 
     report = status(scripts)
-    _finish(report, as_json)
+    show(report, color, as_json=as_json)
     sys.exit(report.exit_code)
 
 
-@main.command("diagnose")
+@_command("diagnose", [("0", "always: whatever is wrong with a script is the answer"), USAGE])
 @click.option("--gpus", type=click.IntRange(min=1), default=8, show_default=True, help="Ranks that train together.")
 @click.option("--batch-size", type=click.IntRange(min=1), default=None, help="Per rank. [default: the config's own]")
 @JSON
-@click.argument("script", type=click.Path(path_type=Path), metavar="SCRIPT")
-def diagnose_command(script: Path, gpus: int, batch_size: int | None, as_json: bool) -> None:
-    """Say what is wrong with a script before anything is patched; it is read, never run."""
-    from energy_patch.commands.apply import refusal_of
-    from energy_patch.diagnose import render
-    from energy_patch.diagnose.engine import diagnose
+@COLOR
+@SCRIPTS
+def diagnose_command(
+    scripts: tuple[Path, ...], gpus: int, batch_size: int | None, as_json: bool, color: ColorMode
+) -> None:
+    """Say what is wrong with scripts before anything is patched; they are read, never run."""
+    from energy_patch.commands.diagnose import diagnose_all, show
 
-    found = diagnose(script, gpus, batch_size, refusal_of)
-    click.echo(render.as_json(found) if as_json else "\n".join(render.as_text(found)))
+    show(diagnose_all(scripts, gpus, batch_size), color, as_json=as_json)
 
 
-@main.command("demo")
+@_command("demo", [("0", "done"), ("1", "refused, or a training failed"), USAGE])
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
@@ -173,25 +227,6 @@ def demo_command(out: Path) -> None:
         sys.exit(1)
 
 
-def _finish(report: Any, as_json: bool, *, diff: bool = False, full: bool = False, after: str = "") -> None:
-    """One JSON object or the diff on stdout; everything for a person on stderr."""
-    from energy_patch.report import render as words
-
-    if as_json:
-        click.echo(words.as_json(report))
-    elif diff:
-        _print_diff(report.full_diff if full else b"".join(item.whole_diff for item in report.outcomes))
-    for text in words.as_text(report, after=after):
-        click.echo(text, err=True)
-
-
-def _print_diff(diff: bytes) -> None:
-    from energy_patch.files.diff import colour
-
-    is_coloured = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-    click.echo(colour(diff) if is_coloured else diff, nl=False, color=is_coloured)
-
-
 def run() -> None:
     """The console script: a fault of energy-patch itself is one line, too."""
     try:
@@ -199,9 +234,13 @@ def run() -> None:
     except Exception as error:
         if os.environ.get("ENERGY_PATCH_DEBUG"):
             raise
-        click.echo(
-            f"energy-patch: internal error ({type(error).__name__}: {error}); the scripts are as they were. "
-            "Please report it with what ENERGY_PATCH_DEBUG=1 prints",
-            err=True,
+        message = (
+            f"internal error ({type(error).__name__}: {error}); the scripts are as they were. "
+            "Please report it with what ENERGY_PATCH_DEBUG=1 prints"
         )
+        if "--json" in sys.argv:
+            from energy_patch.report.contract import contract
+
+            click.echo(contract(None, "internal-error", message=message))
+        click.echo(f"energy-patch: {message}", err=True)
         sys.exit(1)

@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 from energy_patch.cli import main
+from tests.scripts.json_schema import faults
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,9 @@ class Ran:
 
     @property
     def json(self) -> dict[str, Any]:
+        """The one object on stdout, which is as the schema says."""
         answer: dict[str, Any] = json.loads(self.stdout)
+        assert [*faults(answer)] == []
         return answer
 
 

@@ -101,26 +101,27 @@ def test_json_is_one_object(script: Path, energy_patch: Command) -> None:
     answer = energy_patch("apply", "--json", script).json
     assert answer["outcome"] == "patched"
     (only,) = answer["scripts"]
-    assert set(only) == {"path", "outcome", "reason", "message", "line", "edits", "diff", "modules"}
     assert (only["path"], only["outcome"], only["reason"], only["line"]) == (str(script), "patched", None, None)
     assert {"line": 15, "title": only["edits"][7]["title"]} == only["edits"][7]
     assert only["diff"].startswith("diff --git ")
 
 
 def test_status_goes_with_the_script(script: Path, energy_patch: Command) -> None:
-    def outcome() -> str:
-        ran = energy_patch("status", "--json", script)
-        assert ran.exit_code == 0
-        name: str = ran.json["scripts"][0]["outcome"]
-        return name
+    def said() -> tuple[int, str, str]:
+        ran, in_json = energy_patch("status", script), energy_patch("status", "--json", script)
+        assert (ran.stderr, in_json.stderr, in_json.exit_code) == ("", "", ran.exit_code)
+        text = ran.stdout.decode().splitlines()[0].removeprefix(f"{script}")
+        return ran.exit_code, text, in_json.json["scripts"][0]["outcome"]
 
-    assert outcome() == "not-applied"
+    assert said() == (0, ": not patched", "not-applied")
     energy_patch("apply", script)
-    assert outcome() == "already-applied"
+    assert said() == (0, ": patched, strategy global", "already-applied")
     script.write_text(script.read_text() + "x = 1\n")
-    assert outcome() == "already-applied"
+    assert said() == (0, ": patched, strategy global", "already-applied")
     script.write_text(script.read_text().replace("replicate(energy_model)", "pass"))
-    assert outcome() == "drifted"
+    code, text, outcome = said()
+    assert (code, outcome) == (1, "patch-modified")
+    assert ": patch modified: " in text
 
 
 def test_revert_of_a_plain_script_does_nothing(script: Path, energy_patch: Command) -> None:
@@ -129,14 +130,14 @@ def test_revert_of_a_plain_script_does_nothing(script: Path, energy_patch: Comma
     assert snapshot(script.parent) == {"train.py": SCRIPT.encode()}
 
 
-def test_a_drifted_script_names_the_lines_and_stays(script: Path, energy_patch: Command) -> None:
+def test_a_modified_patch_names_the_lines_and_stays(script: Path, energy_patch: Command) -> None:
     energy_patch("apply", script)
     script.write_text(script.read_text().replace("replicate(energy_model)", "replicate(energy_model.m)"))
     before = snapshot(script.parent)
     for command in ("revert", "apply"):
         ran = energy_patch(command, script)
         assert ran.exit_code == 1
-        assert "refused (drifted)" in ran.stderr
+        assert "refused (patch modified)" in ran.stderr
         assert "replicate(energy_model)" in ran.stderr
         assert snapshot(script.parent) == before
 
@@ -157,10 +158,10 @@ def test_a_lost_record_is_not_an_unpatched_script(script: Path, energy_patch: Co
     energy_patch("apply", script)
     (script.parent / "energy_losses" / "patch.json").unlink()
     before = snapshot(script.parent)
-    assert energy_patch("status", "--json", script).json["scripts"][0]["outcome"] == "drifted"
+    assert energy_patch("status", "--json", script).json["scripts"][0]["outcome"] == "patch-modified"
     ran = energy_patch("revert", script)
     assert ran.exit_code == 1
-    assert f"{script}:4: refused (drifted): imports energy_losses, but energy_losses/patch.json" in ran.stderr
+    assert f"{script}:4: refused (patch modified): imports energy_losses, but energy_losses/patch.json" in ran.stderr
     assert snapshot(script.parent) == before
 
 

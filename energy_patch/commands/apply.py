@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -44,12 +45,24 @@ class _Prepared:
         return self.files[0].entry
 
 
-def apply(paths: Sequence[Path], request: Request, *, write: bool, cwd: Path) -> Report:
-    """Patch scripts, all or none; with `write=False` only say what would change."""
+def apply(paths: Sequence[Path], request: Request, *, write: bool, check: bool = False, cwd: Path) -> Report:
+    """Patch scripts, all or none; without `write` or with `check` only say what would change."""
+    write = write and not check
     together = frozenset(path.resolve() for path in paths)
     done = settle(paths, lambda path: _prepare(path, request, together), _decide, write=write)
     name: OutcomeName = "patched" if write else "would-change"
-    return reported(paths, done, lambda item, changes: _outcome(item, name, changes, cwd), cwd)
+    report = reported("apply", paths, done, lambda item, changes: _outcome(item, name, changes, cwd), cwd)
+    after = _after(paths) if report.outcome == "patched" else ()
+    return replace(report, is_check=check, after=after)
+
+
+def _after(paths: Sequence[Path]) -> tuple[str, ...]:
+    """What to run next, as it can be pasted."""
+    return (
+        "Next, in the script's folder: torchrun --nproc-per-node 8 -m energy_losses.check MODULE:CLASS, your energy "
+        "model's, say energy.energy_model:EnergyModel. If all is ok, start training as before.",
+        f"To take it back: energy-patch revert {shlex.join(str(path) for path in paths)}",
+    )
 
 
 def refusal_of(path: Path, strategy: str) -> Refusal | None:
@@ -69,11 +82,9 @@ def _decide(folder: Path, scripts: Sequence[_Prepared]) -> ChangeSet:
 def _outcome(item: _Prepared, done: OutcomeName, changes: Sequence[FileChange], cwd: Path) -> Outcome:
     if item.is_settled:
         name: OutcomeName = done if changes else "already-applied"
-        return Outcome(item.path, name, message=described(item.entry), notes=item.notes)
-    return Outcome(
-        item.path,
-        done,
-        message=described(item.entry),
+        return replace(_patched_as(item.entry, item.path, name), notes=item.notes)
+    return replace(
+        _patched_as(item.entry, item.path, done),
         edits=listed_edits(item.entry),
         notes=item.notes,
         diff=script_diff(item.path, changes, cwd),
@@ -82,6 +93,10 @@ def _outcome(item: _Prepared, done: OutcomeName, changes: Sequence[FileChange], 
             for file in item.files[1:]
         ),
     )
+
+
+def _patched_as(entry: ScriptEntry, path: Path, name: OutcomeName) -> Outcome:
+    return Outcome(path, name, message=described(entry), strategy=entry.strategy, options=entry.options)
 
 
 def _prepare(path: Path, request: Request, together: frozenset[Path]) -> _Prepared:

@@ -13,7 +13,7 @@ from energy_patch.files.folder import script_home
 from energy_patch.files.lock import exclusive
 from energy_patch.files.transaction import ChangeSet, FileChange, sweep, write_changes
 from energy_patch.refusal import Refusal
-from energy_patch.report.outcome import Outcome, Report, described_files
+from energy_patch.report.outcome import CommandName, Outcome, Report, refused_outcome, touched_files
 
 
 class OnItsWay(Protocol):
@@ -76,6 +76,7 @@ def settle(
 
 
 def reported(
+    command: CommandName,
     paths: Sequence[Path],
     done: Settled[Script] | Stopped,
     outcome_of: Callable[[Script, Sequence[FileChange]], Outcome],
@@ -83,21 +84,22 @@ def reported(
 ) -> Report:
     """The report of a call that was settled or stopped; `outcome_of` says what became of one script."""
     if isinstance(done, Stopped):
-        return refused(paths, done.path, done.refusal)
+        return refused(command, paths, done.path, done.refusal)
     return Report(
+        command,
         outcomes=tuple(outcome_of(script, done.changes) for script in done.scripts),
-        files=described_files(done.changes, cwd),
+        files=touched_files(done.changes, cwd),
         notes=done.notes,
         full_diff=unified_diff(done.changes, cwd, True),
     )
 
 
-def refused(paths: Sequence[Path], culprit: Path, refusal: Refusal) -> Report:
+def refused(command: CommandName, paths: Sequence[Path], culprit: Path, refusal: Refusal) -> Report:
     """One script refused, so none of the call's scripts was touched."""
     outcomes = [
-        Outcome(path, "refused", refusal.reason, refusal.message, refusal.line)
+        refused_outcome(path, refusal)
         if path == culprit
         else Outcome(path, "not-attempted", message="another script of this call was refused")
         for path in dict.fromkeys(paths)
     ]
-    return Report(tuple(outcomes))
+    return Report(command, tuple(outcomes))

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from energy_patch.record.schema import ScriptEntry
 from energy_patch.refusal import Refusal, WrongUse
 from energy_patch.strategies.base import LOG_METRICS, NO_SYNC, SWITCHES, Choice, Strategy, Value, flag_of
-from energy_patch.strategies.registry import DEFAULT, strategies
+from energy_patch.strategies.registry import DEFAULT, all_options, strategies
 from energy_patch.unpatch.undo import Held
 
 
@@ -43,6 +43,19 @@ class Wanted:
         """The options as the record keeps them."""
         switches = {NO_SYNC: not self.synchronise, LOG_METRICS: self.logs}
         return {**self.choice.values, **{name: 1 for name, is_on in switches.items() if is_on}}
+
+
+def checked(values: Mapping[str, Value | None]) -> dict[str, Value]:
+    """The strategies' options that were given, by name.
+
+    Raises:
+        WrongUse: one has a value that it cannot have.
+    """
+    given = {name: value for name, value in values.items() if value is not None}
+    for name, value in given.items():
+        if fault := all_options()[name].fault(value):
+            raise WrongUse(fault)
+    return given
 
 
 def wanted(request: Request, entry: ScriptEntry | None, held: Sequence[Held] = ()) -> Wanted:

@@ -28,7 +28,7 @@ def revert(paths: Sequence[Path], *, write: bool, cwd: Path) -> Report:
     """Revert scripts, all or none; with `write=False` only say what would change."""
     done = settle(paths, _prepare, _decide, write=write)
     name: OutcomeName = "reverted" if write else "would-change"
-    return reported(paths, done, lambda item, changes: _outcome(item, name, changes, cwd), cwd)
+    return reported("revert", paths, done, lambda item, changes: _outcome(item, name, changes, cwd), cwd)
 
 
 def _decide(folder: Path, scripts: Sequence[_Prepared]) -> ChangeSet:
@@ -52,6 +52,8 @@ def _outcome(item: _Prepared, name: OutcomeName, changes: Sequence[FileChange], 
     return Outcome(
         item.path,
         name,
+        strategy=script.entry.strategy,
+        options=script.entry.options,
         notes=item.notes,
         diff=script_diff(item.path, changes, cwd),
         modules=tuple(

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from energy_patch.files.folder import check_record_is_there
 from energy_patch.files.home import PatchedFile, home_of, patched_with
 from energy_patch.record.schema import described
 from energy_patch.refusal import Refusal
-from energy_patch.report.outcome import ModuleOutcome, Outcome, Report, listed_edits
+from energy_patch.report.outcome import ModuleOutcome, Outcome, Report, listed_edits, refused_outcome
 from energy_patch.unpatch.undo import Undone
 
 
 def status(paths: Sequence[Path]) -> Report:
-    """Each script: already-applied (as recorded or edited elsewhere), not-applied, or drifted."""
-    return Report(tuple(_status(path) for path in dict.fromkeys(paths)))
+    """Each script: already-applied (as recorded or edited elsewhere), not-applied, or patch-modified."""
+    return Report("status", tuple(_status(path) for path in dict.fromkeys(paths)))
 
 
 def _status(path: Path) -> Outcome:
@@ -25,12 +26,12 @@ def _status(path: Path) -> Outcome:
         home = home_of(path)
         first, *modules = home.files(path)
     except Refusal as refusal:
-        return Outcome(path, "refused", refusal.reason, refusal.message, refusal.line)
+        return refused_outcome(path, refusal)
     if first.entry is None:
         try:
             check_record_is_there(first.source)
         except Refusal as refusal:
-            return Outcome(path, "drifted", refusal.reason, refusal.message, refusal.line)
+            return refused_outcome(path, refusal, "patch-modified")
         return Outcome(path, "not-applied")
     edited = tuple(
         f"{name} was edited since it was copied" for name, module in home.state.modules.items() if module.edited
@@ -38,13 +39,20 @@ def _status(path: Path) -> Outcome:
     try:
         undone = [_undone(file) for file in (first, *modules)]
     except Refusal as refusal:
-        return Outcome(path, "drifted", refusal.reason, refusal.message, refusal.line, notes=edited)
+        return replace(
+            refused_outcome(path, refusal, "patch-modified"),
+            strategy=first.entry.strategy,
+            options=first.entry.options,
+            notes=edited,
+        )
     is_exact = all(item.exact for item in undone)
     since = () if is_exact else ("the script was edited since apply; the patch in it is intact",)
     return Outcome(
         path,
         "already-applied",
         message=described(first.entry),
+        strategy=first.entry.strategy,
+        options=first.entry.options,
         edits=listed_edits(first.entry, first.undone),
         notes=(*since, *(note for item in undone for note in item.notes), *edited),
         modules=tuple(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from energy_patch.diagnose.advice import Recommendation, RefusalOf, recommend
@@ -20,7 +20,7 @@ from energy_patch.locate.facts import ORIGINAL_LOSS
 from energy_patch.locate.near_misses import near_misses
 from energy_patch.record.schema import ScriptEntry, described
 from energy_patch.refusal import Reason, Refusal
-from energy_patch.strategies.base import Strategy
+from energy_patch.strategies.base import Strategy, Value
 from energy_patch.strategies.registry import in_order, strategies
 from energy_patch.syntax.source import Source, check_compiles, read_source
 from energy_patch.syntax.tree import deep_trees
@@ -42,6 +42,8 @@ class Diagnosis:
     message: str = ""
     line: int | None = None
     patched: str = ""
+    strategy: str | None = None
+    options: Mapping[str, Value] = field(default_factory=dict)
     in_place: tuple[Place, ...] = ()
     notes: tuple[str, ...] = ()
     calls: tuple[Place, ...] = ()
@@ -108,6 +110,8 @@ def _look_at_patched(
     return replace(
         found,
         patched=patched,
+        strategy=entry.strategy,
+        options=entry.options,
         in_place=tuple(in_place),
         notes=(
             *start.notes,

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
-import textwrap
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +12,37 @@ from energy_patch.diagnose.check import Finding
 from energy_patch.diagnose.engine import Diagnosis
 from energy_patch.diagnose.numbers import Row
 from energy_patch.diagnose.study import Place
+from energy_patch.strategies.base import SWITCHES
+from energy_patch.wrapping import hanging
 
-WIDTH = 100
+WIDTH = 100  # columns, where the terminal has as many
+NARROWEST = 12  # columns of a table's cell that is wrapped
 HEADINGS = ("negatives", "energies", "gathered")
 
 
-def as_text(found: Diagnosis) -> Iterator[str]:
+@dataclass(frozen=True)
+class Hanging:
+    """Text that is wrapped: it stands behind `first`, and its further lines behind `rest`."""
+
+    text: str
+    first: str
+    rest: str
+
+
+Part = str | Hanging  # a line as it is, or one that is wrapped
+
+
+def as_text(found: Diagnosis, width: int | None = None) -> Iterator[str]:
     """Lines for stdout: the numbers, each finding, what could not be followed or told, and one recommendation."""
+    width = min(width or WIDTH, WIDTH)
+    for part in _parts(found, width):
+        if isinstance(part, Hanging):
+            yield from hanging(part.text, part.first, part.rest, width)
+        else:
+            yield part
+
+
+def _parts(found: Diagnosis, width: int) -> Iterator[Part]:
     where = f"{found.path}:{found.line}" if found.line else f"{found.path}"
     if found.reason is not None:
         yield f"{where}: {found.message}"
@@ -27,15 +50,15 @@ def as_text(found: Diagnosis) -> Iterator[str]:
     state = f"patched, {found.patched}" if found.patched else "not patched"
     yield f"{found.path}: {state}"
     for note in found.notes:
-        yield from _wrapped(note, "  - ", "    ")
+        yield Hanging(note, "  - ", "    ")
     if found.in_place:
         yield ""
         yield "In place"
-        width = max(len(_line(item)) for item in found.in_place)
-        yield from (f"  {_line(item):{width}}  {item.what}" for item in found.in_place)
+        column = max(len(_line(item)) for item in found.in_place)
+        yield from (Hanging(item.what, f"  {_line(item):{column}}  ", " " * (column + 4)) for item in found.in_place)
     if found.rows:
         yield ""
-        yield from _table(found)
+        yield from _table(found, width)
     yield ""
     yield from _findings(found)
     for heading, places in (("Seen, and not followed", found.unfollowed), ("Could not be told", found.doubts)):
@@ -43,31 +66,32 @@ def as_text(found: Diagnosis) -> Iterator[str]:
             yield ""
             yield heading
             for item in places:
-                yield from _wrapped((f"{_line(item)}: " if item.line else "") + item.what, "  - ", "    ")
+                yield Hanging((f"{_line(item)}: " if item.line else "") + item.what, "  - ", "    ")
     if found.recommendation is not None:
         yield ""
         yield from _recommendation(found)
 
 
-def _table(found: Diagnosis) -> Iterator[str]:
+def _table(found: Diagnosis, width: int) -> Iterator[Part]:
     batch = f"{found.gpus} GPU{'s' if found.gpus > 1 else ''} x batch {found.batch_size}"
-    yield f"{batch} ({found.batch_from}); energies and bytes are each rank's, per step"
+    yield Hanging(f"{batch} ({found.batch_from}); energies and bytes are each rank's, per step", "", "  ")
     yield ""
     chosen = found.recommendation.strategy if found.recommendation is not None else None
     lines = [(_label(row, chosen), row.what, *_numbers(row)) for row in found.rows]
     first = max(len(line[0]) for line in lines)
-    second = max(len(line[1]) for line in lines)
-    widths = [max(len(heading), *(len(line[place]) for line in lines)) for place, heading in enumerate(HEADINGS, 2)]
-    heads = "   ".join(f"{heading:>{width}}" for heading, width in zip(HEADINGS, widths, strict=True))
-    yield f"    {'':{first}}  {'':{second}}   {heads}"
+    columns = [max(len(heading), *(len(line[place]) for line in lines)) for place, heading in enumerate(HEADINGS, 2)]
+    heads = "".join(f"   {heading:>{column}}" for heading, column in zip(HEADINGS, columns, strict=True))
+    room = max(width - first - len(heads) - 4, NARROWEST)
+    second = min(max(len(line[1]) for line in lines), room)
+    yield f"  {'':{first}}  {'':{second}}{heads}"
     for label, what, *numbers in lines:
-        cells = "   ".join(f"{number:>{width}}" for number, width in zip(numbers, widths, strict=True))
-        yield f"  {label:{first + 2}}  {what:{second}}   {cells}"
+        cells = "".join(f"   {number:>{column}}" for number, column in zip(numbers, columns, strict=True))
+        here, *more = hanging(what, "", "", second) or [""]
+        yield f"  {label:{first}}  {here:{second}}{cells}"
+        yield from (f"  {'':{first}}  {below}" for below in more)
     if found.actions is not None:
         yield ""
-        yield from _wrapped(
-            f"One action chunk travels as {found.actions.bytes} bytes: {found.actions.seen}.", "  ", "  "
-        )
+        yield Hanging(f"One action chunk travels as {found.actions.bytes} bytes: {found.actions.seen}.", "  ", "  ")
 
 
 def _label(row: Row, chosen: str | None) -> str:
@@ -79,7 +103,7 @@ def _numbers(row: Row) -> tuple[str, str, str]:
     return f"{cost.negatives:,}", f"{cost.evaluations:,}", f"{cost.gathered_bytes:,} B" if cost.gathered_bytes else "-"
 
 
-def _findings(found: Diagnosis) -> Iterator[str]:
+def _findings(found: Diagnosis) -> Iterator[Part]:
     count = len(found.findings)
     if not count:
         yield _no_findings(found)
@@ -88,12 +112,12 @@ def _findings(found: Diagnosis) -> Iterator[str]:
     for number, finding in enumerate(found.findings, start=1):
         yield ""
         where = f"line {finding.line}" if finding.path == found.path else _beside(finding, found.path)
-        yield from _wrapped(f"{where}: {finding.title} [{finding.name}]", f"{number:>3}. ", "     ")
+        yield Hanging(f"{where}: {finding.title} [{finding.name}]", f"{number:>3}. ", "     ")
         if finding.places:
             also = "; ".join(f"{_line(item)} {item.what}" for item in finding.places)
-            yield from _wrapped(also, "     also  ", "           ")
-        yield from _wrapped(finding.why, "     why   ", "           ")
-        yield from _wrapped(finding.cure, "     fix   ", "           ")
+            yield Hanging(also, "     also  ", "           ")
+        yield Hanging(finding.why, "     why   ", "           ")
+        yield Hanging(finding.cure, "     fix   ", "           ")
 
 
 def _no_findings(found: Diagnosis) -> str:
@@ -113,55 +137,56 @@ def _beside(finding: Finding, script: Path) -> str:
     return f"{os.path.relpath(finding.path, script.resolve().parent)}, line {finding.line}"
 
 
-def _recommendation(found: Diagnosis) -> Iterator[str]:
+def _recommendation(found: Diagnosis) -> Iterator[Part]:
     advice = found.recommendation
     assert advice is not None
     if advice.command is None:
-        yield from _wrapped(f"Recommended: nothing to apply; {advice.why}", "", "  ")
+        yield Hanging(f"Recommended: nothing to apply; {advice.why}", "", "  ")
         return
-    yield from _wrapped(f"Recommended: {advice.strategy}; {advice.why}", "", "  ")
+    yield Hanging(f"Recommended: {advice.strategy}; {advice.why}", "", "  ")
     yield f"  {advice.command}"
     if advice.blocked:
-        yield from _wrapped(f"It would be refused as the script is now: {advice.blocked}", "  ", "  ")
+        yield Hanging(f"It would be refused as the script is now: {advice.blocked}", "  ", "  ")
     if found.patched:
         return
     yield ""
     yield "All strategies"
     width = max(len(item.name) for item in found.order)
     for item in found.order:
-        yield from _wrapped(item.advice, f"  {item.name:{width}}  ", " " * (width + 4))
+        yield Hanging(item.advice, f"  {item.name:{width}}  ", " " * (width + 4))
 
 
-def _wrapped(text: str, first: str, rest: str) -> list[str]:
-    lines: list[str] = []
-    for part in text.split("\n"):
-        lines += textwrap.wrap(
-            part,
-            WIDTH,
-            initial_indent=first if not lines else rest,
-            subsequent_indent=rest,
-            break_long_words=False,
-            break_on_hyphens=False,
-        )
-    return lines
+def as_tree(found: Diagnosis) -> dict[str, Any]:
+    """One script of the object that `--json` prints: what all commands say of one, then what only this one says."""
+    common = {
+        "path": str(found.path),
+        "outcome": "diagnosed" if found.reason is None else "refused",
+        "reason": found.reason,
+        "message": found.message or None,
+        "line": found.line,
+        "strategy": found.strategy,
+        "options": {name: True if name in SWITCHES else value for name, value in found.options.items()},
+        "edits": _edits(found, None),
+        "notes": list(found.notes),
+        "findings": [_finding(item) for item in found.findings],
+        "modules": [
+            {"path": path, "edits": _edits(found, path), "diff": None}
+            for path in dict.fromkeys(item.path for item in found.in_place if item.path is not None)
+        ],
+        "diff": None,
+    }
+    return common if found.reason is not None else {**common, **_numbers_and_advice(found)}
 
 
-def as_json(found: Diagnosis) -> str:
-    """The one object that `--json` prints."""
-    return json.dumps(_tree(found), indent=2)
+def _edits(found: Diagnosis, path: str | None) -> list[dict[str, Any]]:
+    return [{"line": item.line, "title": item.what} for item in found.in_place if item.path == path]
 
 
-def _tree(found: Diagnosis) -> dict[str, Any]:
-    if found.reason is not None:
-        known = {"outcome": "refused", "reason": found.reason, "message": found.message, "line": found.line}
-        return {"path": str(found.path), **known}
+def _numbers_and_advice(found: Diagnosis) -> dict[str, Any]:
     actions, advice = found.actions, found.recommendation
     return {
-        "path": str(found.path),
-        "outcome": "diagnosed",
         "patched": found.patched or None,
         "in_place": [vars(item) for item in found.in_place],
-        "notes": list(found.notes),
         "gpus": found.gpus,
         "batch_size": found.batch_size,
         "batch_size_from": found.batch_from,
@@ -172,7 +197,6 @@ def _tree(found: Diagnosis) -> dict[str, Any]:
             {"name": row.name, "what": row.what, **vars(row.cost), "options": row.options} for row in found.rows
         ],
         "sharing": found.sharing,
-        "findings": [_finding(item) for item in found.findings],
         "unfollowed": [vars(item) for item in found.unfollowed],
         "doubts": [vars(item) for item in found.doubts],
         "recommendation": None if advice is None else vars(advice),

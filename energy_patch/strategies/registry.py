@@ -7,7 +7,7 @@ import pkgutil
 from functools import cache
 
 import energy_patch.strategies
-from energy_patch.strategies.base import Strategy
+from energy_patch.strategies.base import Option, Strategy
 
 DEFAULT = "global"
 
@@ -19,6 +19,11 @@ def strategies() -> dict[str, Strategy]:
     modules = (importlib.import_module(f"energy_patch.strategies.{name}") for name in names)
     found = [module.STRATEGY for module in modules if hasattr(module, "STRATEGY")]
     return {item.name: item for item in sorted(found, key=lambda item: (item.name != DEFAULT, item.name))}
+
+
+def all_options() -> dict[str, Option]:
+    """The options of all strategies by name, each once."""
+    return {option.name: option for item in strategies().values() for option in item.options}
 
 
 def in_order() -> tuple[Strategy, ...]:

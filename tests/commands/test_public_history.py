@@ -15,6 +15,7 @@ import pytest
 
 from energy_patch.strategies.registry import strategies
 from tests.conftest import Command, snapshot
+from tests.diagnose.scripts import only
 
 CLONE = os.environ.get("ENERGY_PATCH_PUBLIC_CLONE")
 SCRIPT = re.compile(r"vla-scripts/finetune_Energy[^/]*\.py")
@@ -78,7 +79,7 @@ def test_diagnose_every_version(tmp_path: Path, energy_patch: Command, capsys: p
         script = tmp_path / name / file_name
         script.parent.mkdir()
         script.write_bytes(git("cat-file", "blob", name))
-        answer = energy_patch("diagnose", "--json", script).json
+        answer = only(energy_patch("diagnose", "--json", script))
         found = {finding["name"] for finding in answer["findings"]}
         counts.update(found)
         assert "separate-models" in found, name

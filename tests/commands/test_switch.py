@@ -61,7 +61,7 @@ def told(ran: Ran) -> list[str]:
 def test_an_option_alone_changes_the_strategy_in_place(script: Path, energy_patch: Command) -> None:
     energy_patch("apply", "--strategy", "queue", "--tau", "0.5", "--queue-size", "32", script)
     for again in ([], ["--tau", "0.5"], ["--strategy", "queue"], ["--queue-size", "32"]):
-        assert energy_patch("apply", *again, script).stderr.startswith(f"{script}: already applied")
+        assert energy_patch("apply", *again, script).stderr.startswith(f"{script}: already patched")
     ran = energy_patch("apply", "--tau", "0.4", script)
     assert "strategy queue --queue-size 32 --tau 0.4" in ran.stderr
     assert "--queue-size 32 is kept" in told(ran)
@@ -94,7 +94,7 @@ def test_a_tuned_value_wins_over_the_recorded_one(script: Path, energy_patch: Co
     tuned = script.read_text("utf-8").replace("energy_tau: float = 0.5", "energy_tau: float = 1e-1")
     tuned = tuned.replace("energy_queue_size: int = 256", "energy_queue_size: int = 2 * 64")
     script.write_text(tuned, "utf-8")
-    assert energy_patch("apply", "--tau", "0.1", script).stderr.startswith(f"{script}: already applied")
+    assert energy_patch("apply", "--tau", "0.1", script).stderr.startswith(f"{script}: already patched")
     ran = energy_patch("apply", "--min-distance", "0.2", script)
     assert ran.exit_code == 0, ran.stderr
     assert "energy_tau = 1e-1, which you set in the script, is kept, not the 0.5 that apply was given" in told(ran)
@@ -147,7 +147,7 @@ def test_lines_in_one_report_mean_one_text(script: Path, energy_patch: Command) 
     assert lines[validates - 1].strip() == "forward(None, *batch)"
     moved = b"# one more line\n\n" + script.read_bytes()
     script.write_bytes(moved)
-    assert f"line {passes + 2}  main passes energy_tau" in energy_patch("status", script).stderr
+    assert f"line {passes + 2}  main passes energy_tau" in energy_patch("status", script).stdout.decode()
     script.write_bytes(
         moved.replace(b"h, a, mask, layer_actions)", b"h, a, mask)").replace(
             b"h, a, mask, layer_actions, en", b"h, a, mask, en"

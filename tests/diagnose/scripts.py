@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from energy_patch.diagnose.check import edited
-from tests.conftest import Command, snapshot
+from tests.conftest import Command, Ran, snapshot
 
 SCRIPT = """\
 import os
@@ -200,7 +200,13 @@ def diagnosed(energy_patch: Command, folder: Path, text: str, *options: object) 
     assert ran.exit_code == 0
     assert snapshot(folder) == before
     assert energy_patch("diagnose", *options, script).exit_code == 0
-    return ran.json
+    return only(ran)
+
+
+def only(ran: Ran) -> dict[str, Any]:
+    """What `diagnose --json` says of the one script that it was given."""
+    (answer,) = ran.json["scripts"]
+    return dict(answer)
 
 
 def names(answer: dict[str, Any]) -> frozenset[str]:

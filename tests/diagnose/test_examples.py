@@ -10,6 +10,7 @@ import pytest
 from energy_patch.diagnose.check import MARK, Check, Example
 from energy_patch.diagnose.checks import checks
 from tests.conftest import Command, snapshot
+from tests.diagnose.scripts import only
 
 
 def examples(kind: str) -> list[Any]:
@@ -27,7 +28,7 @@ def findings(energy_patch: Command, folder: Path, example: Example) -> list[dict
     before = snapshot(folder)
     ran = energy_patch("diagnose", "--json", "--gpus", example.gpus, folder / "finetune.py")
     assert (ran.exit_code, snapshot(folder)) == (0, before)
-    found: list[dict[str, Any]] = ran.json["findings"]
+    found: list[dict[str, Any]] = only(ran)["findings"]
     return found
 
 

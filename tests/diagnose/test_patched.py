@@ -7,7 +7,7 @@ from pathlib import Path
 from energy_patch.diagnose.checks.temperature import MODEL
 from energy_patch.diagnose.examples import LOOP
 from tests.conftest import Command
-from tests.diagnose.scripts import ALL, SCRIPT, line_of, lines, names
+from tests.diagnose.scripts import ALL, SCRIPT, line_of, lines, names, only
 
 PATCHED = ALL - {"local-negatives", "separate-models", "accumulation"}
 
@@ -16,7 +16,7 @@ def test_patched(energy_patch: Command, folder: Path) -> None:
     script = folder / "finetune.py"
     script.write_text(SCRIPT, "utf-8")
     assert energy_patch("apply", script).exit_code == 0
-    answer = energy_patch("diagnose", "--json", script).json
+    answer = only(energy_patch("diagnose", "--json", script))
     text = script.read_text("utf-8")
     assert answer["patched"].startswith("strategy global")
     assert names(answer) == PATCHED
@@ -34,7 +34,7 @@ def test_patched_and_edited(energy_patch: Command, folder: Path) -> None:
     assert energy_patch("apply", "--tau", "0.5", script).exit_code == 0
     text = script.read_text("utf-8").replace("import os\n", "# one\n# two\nimport os\n")
     script.write_text(text, "utf-8")
-    answer = energy_patch("diagnose", "--json", script).json
+    answer = only(energy_patch("diagnose", "--json", script))
     assert answer["patched"].startswith("strategy global")
     assert lines(answer)["unpacking"] == line_of(text, "_, metrics = run_forward_pass")
     near = [item["line"] for item in answer["in_place"]]
@@ -46,7 +46,7 @@ def test_patched_without_synchronization(energy_patch: Command, folder: Path) ->
     script = folder / "finetune.py"
     script.write_text(SCRIPT, "utf-8")
     assert energy_patch("apply", "--no-sync", script).exit_code == 0
-    answer = energy_patch("diagnose", "--json", script).json
+    answer = only(energy_patch("diagnose", "--json", script))
     assert names(answer) == PATCHED | {"separate-models"}
     assert answer["recommendation"]["command"].startswith("energy-patch apply --strategy global")
 
@@ -60,7 +60,7 @@ def test_modified(energy_patch: Command, folder: Path) -> None:
     script.write_text(text.replace("replicate(energy_model)", "replicate(vla)"), "utf-8")
     ran = energy_patch("diagnose", "--json", script)
     assert ran.exit_code == 0
-    assert "not intact" in ran.json["notes"][0]
+    assert "not intact" in only(ran)["notes"][0]
 
 
 def test_the_temperature_of_the_patch_counts(energy_patch: Command, tmp_path: Path) -> None:
@@ -72,7 +72,7 @@ def test_the_temperature_of_the_patch_counts(energy_patch: Command, tmp_path: Pa
     for tau in (None, "0.5", "0.07"):
         if tau is not None:
             assert energy_patch("apply", "--tau", tau, script).exit_code == 0
-        found.append(names(energy_patch("diagnose", "--json", script).json))
+        found.append(names(only(energy_patch("diagnose", "--json", script))))
         energy_patch("revert", script)
     assert found == [{"local-negatives", "separate-models", "temperature"}, {"temperature"}, set()]
 
@@ -94,15 +94,15 @@ def test_patched_in_another_file(energy_patch: Command, folder: Path) -> None:
         "import EnergyModel, energy_inbatch_swap_infonce", "import EnergyModel\nfrom losses import compute_losses"
     )
     script.write_text(text, "utf-8")
-    before = energy_patch("diagnose", "--json", script).json
+    before = only(energy_patch("diagnose", "--json", script))
     assert names(before) == {"local-negatives", "separate-models", "unpacked-tensor"}
     assert energy_patch("apply", script).exit_code == 0
-    answer = energy_patch("diagnose", "--json", script).json
+    answer = only(energy_patch("diagnose", "--json", script))
     assert names(answer) == {"unpacked-tensor"}
     now = (folder / "losses.py").read_text("utf-8")
     near = line_of(now, "return distributed_energy_inbatch_swap_infonce(")
     assert [item["path"] for item in answer["calls"]] == ["losses.py"]
     assert abs(answer["calls"][0]["line"] - near) <= 1
     assert {item["path"] for item in answer["in_place"]} >= {"losses.py"}
-    alone = energy_patch("diagnose", "--json", folder / "losses.py").json
+    alone = only(energy_patch("diagnose", "--json", folder / "losses.py"))
     assert "is patched together with" in alone["notes"][0]

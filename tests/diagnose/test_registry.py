@@ -15,6 +15,7 @@ from energy_patch.diagnose.document import page
 from energy_patch.diagnose.examples import LOOP
 from energy_patch.strategies.registry import strategies
 from tests.conftest import Command
+from tests.diagnose.scripts import only
 
 DOCS = Path(__file__).parents[2] / "docs" / "findings.md"
 CHECK = """\
@@ -62,9 +63,9 @@ def added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
 def test_a_check_in_a_file_of_its_own(energy_patch: Command, tmp_path: Path, added: Callable[..., None]) -> None:
     script = tmp_path / "finetune.py"
     script.write_text(LOOP, "utf-8")
-    before = [item["name"] for item in energy_patch("diagnose", "--json", script).json["findings"]]
+    before = [item["name"] for item in only(energy_patch("diagnose", "--json", script))["findings"]]
     added(checks_folder, checks, "added_check", CHECK)
-    found = [item["name"] for item in energy_patch("diagnose", "--json", script).json["findings"]]
+    found = [item["name"] for item in only(energy_patch("diagnose", "--json", script))["findings"]]
     assert before == ["local-negatives", "separate-models"]
     assert found == ["local-negatives", "added-check", "separate-models"]  # by its weight
     assert "## added-check" in page()
@@ -75,10 +76,10 @@ def test_a_strategy_shows_in_diagnose(energy_patch: Command, tmp_path: Path, add
     script.write_text(LOOP, "utf-8")
     assert "added" not in energy_patch("diagnose", script).stdout.decode()
     added(strategies_folder, strategies, "added", STRATEGY)
-    answer = energy_patch("diagnose", "--json", script).json
+    answer = only(energy_patch("diagnose", "--json", script))
     assert {row["name"]: row["negatives"] for row in answer["numbers"]}["added"] == 4321
     assert "take it in this test" in energy_patch("diagnose", script).stdout.decode()
-    alone = energy_patch("diagnose", "--json", "--gpus", 1, script).json["recommendation"]
+    alone = only(energy_patch("diagnose", "--json", "--gpus", 1, script))["recommendation"]
     assert (alone["strategy"], alone["why"]) == ("added", "it helps one rank")
 
 

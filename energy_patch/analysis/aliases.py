@@ -9,7 +9,7 @@ from functools import cached_property
 import libcst as cst
 
 from energy_patch.analysis.calls import CallGraph
-from energy_patch.analysis.program import returns_of
+from energy_patch.analysis.functions import returns_of
 from energy_patch.syntax.nodes import dotted_name, last_name
 from energy_patch.syntax.scopes import Binding, Scope
 

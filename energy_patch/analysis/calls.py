@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import libcst as cst
 
-from energy_patch.analysis.program import Program, Use
+from energy_patch.analysis.files import ScopedCall
+from energy_patch.analysis.program import Program
 from energy_patch.syntax.nodes import all_parameters, descendants, last_name
 from energy_patch.syntax.scopes import Scope
 
@@ -18,7 +19,7 @@ class CallGraph:
         self.program = program
         self.callee: dict[cst.Call, cst.FunctionDef] = {}
         self.made: dict[cst.Call, cst.ClassDef] = {}
-        self._callers: dict[cst.FunctionDef, list[Use]] = {}
+        self._callers: dict[cst.FunctionDef, list[ScopedCall]] = {}
         place = 0
         while place < len(program.calls):  # asking what a call means may bring in another file
             call, scope = program.calls[place]
@@ -31,7 +32,7 @@ class CallGraph:
                 self.callee[call] = meaning
                 self._callers.setdefault(meaning, []).append((call, scope))
 
-    def callers(self, function: cst.FunctionDef) -> list[Use]:
+    def callers(self, function: cst.FunctionDef) -> list[ScopedCall]:
         return self._callers.get(function, [])
 
     def takes_self(self, function: cst.FunctionDef) -> bool:

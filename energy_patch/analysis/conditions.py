@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 import libcst as cst
 
-from energy_patch.analysis.program import Program, own_nodes
+from energy_patch.analysis.functions import own_nodes
+from energy_patch.analysis.program import Program
 from energy_patch.syntax.nodes import dotted_name, last_name
 from energy_patch.syntax.scopes import Comprehension
 

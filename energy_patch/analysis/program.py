@@ -1,103 +1,31 @@
-"""A script and the local modules that it reaches, parsed on demand, and what a name means across them."""
+"""What a name means in the files of a script: the function, class or module, wherever it is defined."""
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import libcst as cst
 
+from energy_patch.analysis.files import Definition, Files
 from energy_patch.locate.local_modules import local_module
-from energy_patch.refusal import Refusal
-from energy_patch.strategies.base import FOLDER_NAME
-from energy_patch.syntax.nodes import all_parameters, children, dotted_name, last_name
+from energy_patch.syntax.nodes import all_parameters, dotted_name, last_name
 from energy_patch.syntax.scopes import Binding, Scope
 from energy_patch.syntax.source import Source, read_source
 from energy_patch.syntax.tree import Tree
 
-MAX_MODULES = 40  # each takes a parse; what lies behind them is said to be out of sight
-Definition = cst.FunctionDef | cst.ClassDef
-Use = tuple[cst.Call, Scope]
 
-
-class Program:
-    """All parsed files of one script; `calls`, `names` and `attributes` grow while more of them are reached.
-
-    `read` gives the text of another file. The modules that energy-patch brings are not looked into.
+class Program(Files):
+    """The files of one script, and what names mean across them.
 
     Raises:
         Refusal: `unreadable`, where the script itself cannot be parsed.
     """
 
     def __init__(self, source: Source, read: Callable[[Path], Source] = read_source) -> None:
-        self.path = source.path
-        self._read_source = read
-        self.trees: list[Tree] = []
-        self.calls: list[Use] = []
-        self.names: list[tuple[cst.Name, Scope]] = []
-        self.attributes: list[tuple[cst.Attribute, Scope]] = []
-        self.parents: dict[cst.CSTNode, cst.CSTNode] = {}
-        self.scopes: dict[cst.CSTNode, Scope] = {}
+        super().__init__(source, read)
         self._asked: set[object] = set()  # questions that are being answered
         self._found: dict[tuple[str, int, Scope | None], Path | None] = {}
-        self._by_root: dict[Scope, Tree] = {}
-        self._by_path: dict[Path, Tree | None] = {}
-        self.script = self._add(Tree(source))
-        self._by_path[source.path.resolve()] = self.script
-
-    def _add(self, tree: Tree) -> Tree:
-        self.trees.append(tree)
-        self._by_root[tree.root] = tree
-        self.calls += tree.calls
-        self.names += tree.names
-        self.attributes += tree.attributes
-        self.parents.update(tree.parents)
-        self.scopes.update(tree.scopes)
-        return tree
-
-    def reach(self, path: Path) -> Tree | None:
-        """Parse one more file; None where it stays out of sight."""
-        if path not in self._by_path:
-            self._by_path[path] = None
-            if len(self.trees) < MAX_MODULES and path.parent.name != FOLDER_NAME:
-                with contextlib.suppress(Refusal, RecursionError):
-                    self._by_path[path] = self._add(Tree(self._read_source(path), script=self.path))
-        return self._by_path[path]
-
-    # --- where things are -------------------------------------------------------------------------------------
-
-    def tree(self, node: cst.CSTNode) -> Tree:
-        """The file that a node belongs to."""
-        scope = self.scopes[node]
-        while scope.parent is not None:
-            scope = scope.parent
-        return self._by_root[scope]
-
-    def line(self, node: cst.CSTNode) -> int:
-        return self.tree(node).line(node)
-
-    def text(self, node: cst.CSTNode) -> str:
-        return self.tree(node).text(node)
-
-    def seen(self, node: cst.CSTNode) -> str:
-        """The line of source that a node begins on."""
-        tree = self.tree(node)
-        return tree.source.line_text(tree.line(node)).strip()
-
-    def ancestors(self, node: cst.CSTNode) -> Iterator[cst.CSTNode]:
-        while (parent := self.parents.get(node)) is not None:
-            yield parent
-            node = parent
-
-    def function_around(self, node: cst.CSTNode) -> cst.FunctionDef | None:
-        return next((item for item in self.ancestors(node) if isinstance(item, cst.FunctionDef)), None)
-
-    def inside(self, definition: Definition) -> Scope:
-        """The scope of a function's or a class's own names."""
-        return self.scopes[definition.body]
-
-    # --- what names mean --------------------------------------------------------------------------------------
 
     def meaning(self, node: cst.CSTNode, scope: Scope) -> Definition | Tree | None:
         """The one function, class or module that an expression can mean, wherever it is defined; else None."""
@@ -178,14 +106,20 @@ class Program:
         bindings = tree.root.bindings.get(name, [])
         return self._bound(bindings[-1], tree.root) if bindings else None
 
+    def imported(self, binding: Binding, scope: Scope) -> tuple[Tree, str] | None:
+        """The file in sight and the name there that `from file import name` binds."""
+        statement = self.parents.get(binding.node)
+        if not isinstance(binding.node, cst.ImportAlias) or not isinstance(statement, cst.ImportFrom):
+            return None
+        base = dotted_name(statement.module) if statement.module else ""
+        tree = self._find(base or "", len(statement.relative), scope)
+        return (tree, dotted_name(binding.node.name) or "") if tree is not None else None
+
     def constant(self, node: cst.Name, scope: Scope) -> cst.BaseExpression | None:
         """What an imported name is assigned, where its file does so once."""
         for binding in scope.resolve(node.value):
-            statement = self.parents.get(binding.node)
-            if isinstance(binding.node, cst.ImportAlias) and isinstance(statement, cst.ImportFrom):
-                base = dotted_name(statement.module) if statement.module else ""
-                tree = self._find(base or "", len(statement.relative), scope)
-                found = tree.root.bindings.get(dotted_name(binding.node.name) or "", []) if tree is not None else []
+            if (source := self.imported(binding, scope)) is not None:
+                found = source[0].root.bindings.get(source[1], [])
                 return found[0].value if len(found) == 1 else None
         return None
 
@@ -247,21 +181,3 @@ class Program:
             return None
         parameters = all_parameters(node.params)
         return parameters[0].name.value if parameters else None
-
-
-def own_nodes(function: cst.FunctionDef) -> Iterator[cst.CSTNode]:
-    """The nodes of a function's own body, functions and classes in it left out."""
-    waiting: list[cst.CSTNode] = [function.body]
-    while waiting:
-        node = waiting.pop()
-        yield node
-        inner = [item for item in children(node) if not isinstance(item, Definition | cst.Lambda)]
-        waiting += reversed(inner)
-
-
-def returns_of(function: cst.FunctionDef) -> list[cst.Return]:
-    return [node for node in own_nodes(function) if isinstance(node, cst.Return)]
-
-
-def is_none(node: cst.CSTNode | None) -> bool:
-    return isinstance(node, cst.Name) and node.value == "None"

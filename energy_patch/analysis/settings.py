@@ -8,7 +8,8 @@ from functools import cached_property
 
 import libcst as cst
 
-from energy_patch.analysis.program import Program, is_none
+from energy_patch.analysis.functions import is_none
+from energy_patch.analysis.program import Program
 from energy_patch.syntax.nodes import dotted_name, last_name
 
 

@@ -14,7 +14,7 @@ import libcst as cst
 
 from energy_patch.analysis.aliases import Aliases, Ref
 from energy_patch.analysis.conditions import on_one_rank, runs_alone
-from energy_patch.analysis.program import is_none
+from energy_patch.analysis.functions import is_none
 from energy_patch.locate.near_misses import SIBLING
 from energy_patch.syntax.nodes import dotted_name, last_name
 from energy_patch.syntax.scopes import Comprehension

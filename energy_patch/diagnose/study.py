@@ -12,7 +12,8 @@ import libcst as cst
 
 from energy_patch.analysis.aliases import Aliases, Origin, Ref
 from energy_patch.analysis.calls import CallGraph
-from energy_patch.analysis.program import Program, Use
+from energy_patch.analysis.files import ScopedCall
+from energy_patch.analysis.program import Program
 from energy_patch.analysis.settings import Settings
 from energy_patch.analysis.uses import STAYS, Uses
 from energy_patch.locate.facts import ORIGINAL_LOSS
@@ -95,7 +96,7 @@ class Study:
         self.refusal: Refusal | None = None
         self.loss = [use for tree in self.program.trees for use in self._loss_calls(tree, following.used)]
 
-    def _loss_calls(self, tree: Tree, used: frozenset[str]) -> Iterator[Use]:
+    def _loss_calls(self, tree: Tree, used: frozenset[str]) -> Iterator[ScopedCall]:
         """The loss's calls in one file; in another than the script only those in what the script uses."""
         if ORIGINAL_LOSS not in tree.source.text:
             return

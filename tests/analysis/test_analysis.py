@@ -11,7 +11,8 @@ import pytest
 import energy_patch
 from energy_patch.analysis.aliases import Aliases, wrapped_part
 from energy_patch.analysis.calls import CallGraph
-from energy_patch.analysis.program import MAX_MODULES, Program
+from energy_patch.analysis.files import MAX_MODULES
+from energy_patch.analysis.program import Program
 from energy_patch.analysis.settings import Settings
 from energy_patch.analysis.uses import Uses
 from energy_patch.syntax.source import read_source

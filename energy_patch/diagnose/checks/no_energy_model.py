@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import libcst as cst
 
 from energy_patch.analysis.conditions import deciding_tests, may_be_caught, tests_around
-from energy_patch.analysis.program import Use, is_none, own_nodes
+from energy_patch.analysis.files import ScopedCall
+from energy_patch.analysis.functions import is_none, own_nodes
 from energy_patch.diagnose.check import Check, Example, Found, edited
 from energy_patch.diagnose.examples import FUNCTION
 from energy_patch.diagnose.study import Study, argument_of
@@ -72,7 +73,7 @@ def _takes_none(study: Study, loss: cst.Call) -> bool:
     return any(isinstance(node, cst.Comparison) and dotted_name(node.left) == model for node in own_nodes(function))
 
 
-def _lacks_model(study: Study, use: Use, parameter: cst.Param) -> bool:
+def _lacks_model(study: Study, use: ScopedCall, parameter: cst.Param) -> bool:
     call = use[0]
     if any(argument.star for argument in call.args) or may_be_caught(study.program, call):
         return False
@@ -81,7 +82,7 @@ def _lacks_model(study: Study, use: Use, parameter: cst.Param) -> bool:
 
 
 def _reaches(
-    study: Study, use: Use, function: cst.FunctionDef, model: cst.Param, tests: list[cst.BaseExpression]
+    study: Study, use: ScopedCall, function: cst.FunctionDef, model: cst.Param, tests: list[cst.BaseExpression]
 ) -> bool:
     """Whether the tests around the loss read only arguments that a call which does pass the model gives alike."""
     right = [other for other in study.graph.callers(function) if not _lacks_model(study, other, model)]

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import libcst as cst
 
-from energy_patch.analysis.program import own_nodes, returns_of
+from energy_patch.analysis.functions import own_nodes, returns_of
 from energy_patch.diagnose.check import Check, Example, Found, edited
 from energy_patch.diagnose.examples import LOOP, SEPARATE
 from energy_patch.diagnose.study import Study, base_of_build

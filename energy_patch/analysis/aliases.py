@@ -12,6 +12,7 @@ from energy_patch.analysis.calls import CallGraph
 from energy_patch.analysis.functions import returns_of
 from energy_patch.syntax.nodes import dotted_name, last_name
 from energy_patch.syntax.scopes import Binding, Scope
+from energy_patch.syntax.tree import Tree
 
 Inside = Callable[[cst.BaseExpression], Sequence[cst.BaseExpression] | None]
 WRAPPERS = frozenset({"DDP", "DistributedDataParallel", "compile", "FSDP", "FullyShardedDataParallel", "prepare"})
@@ -40,18 +41,34 @@ class Aliases:
     def __init__(self, graph: CallGraph) -> None:
         self.graph = graph
         self.program = graph.program
+        self._variables: dict[Ref, Ref] = {}
 
     def ref(self, node: cst.CSTNode, scope: Scope) -> Ref | None:
-        """The name that an expression is: `x`, `self.x`, or either with `.module` behind it."""
+        """The name that an expression is: `x`, `self.x`, or either with `.module` behind it.
+
+        A name that is imported from a file in sight is that file's own.
+        """
         name = (dotted_name(node) or "").removesuffix(".module")
         first, _, rest = name.partition(".")
         owner = scope.owner(first) if first else None
         if owner is None or "." in rest:
             return None
         if not rest:
-            return Ref(owner, first)
-        holder = self.program.class_of(cst.ensure_type(_innermost(node), cst.Name), scope)
+            return self._variable(owner, first)
+        inner = cst.ensure_type(_innermost(node), cst.Name)
+        if isinstance(module := self.program.meaning(inner, scope), Tree):
+            return Ref(module.root, rest) if rest in module.root.bindings else None
+        holder = self.program.class_of(inner, scope)
         return Ref(self.program.inside(holder), f"self.{rest}") if holder is not None else None
+
+    def _variable(self, owner: Scope, name: str) -> Ref:
+        ref = Ref(owner, name)
+        if ref not in self._variables:
+            bindings = owner.bindings.get(name, [])
+            source = self.program.imported(bindings[0], owner) if len(bindings) == 1 else None
+            is_there = source is not None and source[1] in source[0].root.bindings
+            self._variables[ref] = Ref(source[0].root, source[1]) if source is not None and is_there else ref
+        return self._variables[ref]
 
     @cached_property
     def nodes(self) -> dict[Ref, list[cst.CSTNode]]:

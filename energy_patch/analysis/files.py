@@ -14,6 +14,7 @@ from energy_patch.syntax.source import Source, read_source
 from energy_patch.syntax.tree import Tree
 
 MAX_MODULES = 40  # each takes a parse; what lies behind them is said to be out of sight
+CANNOT_BE_READ = "cannot be read as Python, so it was left out"
 Definition = cst.FunctionDef | cst.ClassDef
 ScopedCall = tuple[cst.Call, Scope]
 
@@ -65,7 +66,7 @@ class Files:
             try:
                 self._by_path[path] = self._add(Tree(self._read_source(path), script=self.path))
             except (Refusal, RecursionError):
-                self.left_out[path] = "cannot be read as Python, so it was left out"
+                self.left_out[path] = CANNOT_BE_READ
         return self._by_path[path]
 
     def tree(self, node: cst.CSTNode) -> Tree:

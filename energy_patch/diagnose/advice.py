@@ -45,8 +45,13 @@ def recommend(
             return Recommendation(None, why, None)
         command = f"energy-patch apply --strategy {helps.name} {name}"
         return _proven(helps.name, helps.on_one_rank, command, refusal_of(source.path, helps.name))
+    if study.refusal is not None:
+        why = "as soon as the loss's call can be replaced"
+        return _proven(DEFAULT, why, f"energy-patch apply {name}", study.refusal)
     if not study.loss:
-        return Recommendation(None, "there is no call of the loss to replace", None)
+        why = "there is no call of the loss to replace"
+        told = "no call of the loss can be replaced; call it directly, and run `energy-patch apply`"
+        return Recommendation(None, told if study.loss_names else why, None)
     best = strategies()[DEFAULT]
     negatives = study.gpus * study.batch_size - 1
     why = f"every sample is compared with {negatives} negatives, as on one GPU, and all ranks train one model"

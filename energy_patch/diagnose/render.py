@@ -66,7 +66,7 @@ def _parts(found: Diagnosis, width: int) -> Iterator[Part]:
             yield ""
             yield heading
             for item in places:
-                yield Hanging((f"{_line(item)}: " if item.line else "") + item.what, "  - ", "    ")
+                yield Hanging(_located(item), "  - ", "    ")
     if found.recommendation is not None:
         yield ""
         yield from _recommendation(found)
@@ -127,6 +127,12 @@ def _no_findings(found: Diagnosis) -> str:
     if not found.calls:
         return "No findings; there is no call of the loss to look at"
     return "No findings" if not found.patched else "No other findings"
+
+
+def _located(place: Place) -> str:
+    """What is said of a line, of a file, or of the whole script."""
+    where = _line(place) if place.line else place.path
+    return f"{where}: {place.what}" if where else place.what
 
 
 def _line(place: Place) -> str:

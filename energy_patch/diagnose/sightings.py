@@ -6,53 +6,36 @@ from collections.abc import Iterator
 
 import libcst as cst
 
-from energy_patch.analysis.program import Program
 from energy_patch.diagnose.study import Place, Study
 from energy_patch.locate.facts import ORIGINAL_LOSS
 from energy_patch.syntax.nodes import dotted_name
-from energy_patch.syntax.scopes import Scope
 
 DIRECT = "call the loss directly"
 
 
 def sightings(study: Study) -> tuple[Place, ...]:
-    """Where the loss is imported, defined, named or passed on without a call that was followed."""
-    program = study.program
+    """Where the loss is imported, defined, named or passed on without a call that was followed, and unread files."""
     called = {call.func for call, _ in study.loss}
-    names = [(node, scope) for node, scope in program.names if _means_loss(program, node, scope)]
-    attributes = [(node, scope) for node, scope in program.attributes if node.attr.value == ORIGINAL_LOSS]
     found = [
-        study.place(node, _use(program, node, scope))
-        for node, scope in [*names, *attributes]
-        if node not in called and not isinstance(program.parents.get(node), cst.FunctionDef | cst.AsName)
+        study.place(node, what)
+        for node in study.loss_names
+        if node not in called and (what := _use(study, node)) is not None
     ]
-    found += [study.place(node, "named in a string, which cannot be followed") for node in _strings(program)]
-    if not found and not study.loss:
-        found = [study.place(node, what) for node, what in _introduced(study)]
+    found += [study.place(node, "named in a string, which cannot be followed") for node in study.loss_strings]
+    if not study.loss and all(place.path for place in found):
+        found += [study.place(node, what) for node, what in _introduced(study)]
+    found += [Place(0, what, study.name_of(path)) for path, what in study.left_out.items()]
     return tuple(sorted(dict.fromkeys(found), key=lambda place: (place.path or "", place.line)))
 
 
-def _means_loss(program: Program, node: cst.Name, scope: Scope) -> bool:
-    bindings = scope.resolve(node.value)
-    if not bindings:
-        return node.value == ORIGINAL_LOSS and isinstance(program.parents[node], cst.Call)
-    return any(
-        (isinstance(item.node, cst.ImportAlias) and dotted_name(item.node.name) == ORIGINAL_LOSS)
-        or (isinstance(item.node, cst.FunctionDef) and node.value == ORIGINAL_LOSS)
-        for item in bindings
-    )
-
-
-def _use(program: Program, node: cst.CSTNode, scope: Scope) -> str:
-    """What is done with the loss where it is named."""
-    parent = program.parents[node]
+def _use(study: Study, node: cst.Name | cst.Attribute) -> str | None:
+    """What is done with the loss where it is named; None where it concerns nobody."""
+    parent = study.program.parents[node]
     match parent:
         case cst.Call():
-            if isinstance(node, cst.Name) and not scope.resolve(node.value):
-                return f"called, but where this name comes from cannot be told; import {ORIGINAL_LOSS} explicitly"
-            return "called, but nothing in sight leads to this call, or what the name means cannot be told"
+            return _called(study, node, parent)
         case cst.Arg():
-            call = program.parents[parent]
+            call = study.program.parents[parent]
             callee = (dotted_name(call.func) or "a call") if isinstance(call, cst.Call) else "a class"
             return f"passed to {callee}; {DIRECT}"
         case cst.DictElement():
@@ -70,16 +53,23 @@ def _use(program: Program, node: cst.CSTNode, scope: Scope) -> str:
     return f"used without being called; {DIRECT}"
 
 
-def _strings(program: Program) -> Iterator[cst.CSTNode]:
-    for node in program.scopes:
-        if isinstance(node, cst.SimpleString) and node.value.strip("\"'") == ORIGINAL_LOSS:
-            yield node
+def _called(study: Study, node: cst.Name | cst.Attribute, call: cst.Call) -> str | None:
+    """Why a call of the loss is not followed."""
+    function = study.program.function_around(call)
+    is_used = function is None or bool(study.graph.callers(function))
+    if call in {found for found, _ in study.elsewhere} and is_used:
+        return "called here, too; `apply` replaces the calls in the script itself and leaves this one"
+    if study.program.tree(call) is not study.program.script and not is_used:
+        assert function is not None
+        return None if study.loss else f"called in {function.name.value}, which nothing in sight calls"
+    if isinstance(node, cst.Name) and not study.program.scopes[node].resolve(node.value):
+        return f"called, but where this name comes from cannot be told; import {ORIGINAL_LOSS} explicitly"
+    return "called, but what this name means cannot be told"
 
 
 def _introduced(study: Study) -> Iterator[tuple[cst.CSTNode, str]]:
     """Imports of the loss, definitions of it, and star imports that may bring it, in the script itself."""
-    program = study.program
-    for node in program.script.scopes:
+    for node in study.program.script.scopes:
         if isinstance(node, cst.ImportFrom):
             if isinstance(node.names, cst.ImportStar):
                 module = dotted_name(node.module) if node.module is not None else "."

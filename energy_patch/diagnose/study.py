@@ -12,10 +12,12 @@ import libcst as cst
 
 from energy_patch.analysis.aliases import Aliases, Origin, Ref
 from energy_patch.analysis.calls import CallGraph
-from energy_patch.analysis.files import ScopedCall
+from energy_patch.analysis.files import CANNOT_BE_READ, ScopedCall
+from energy_patch.analysis.holders import Holders
 from energy_patch.analysis.program import Program
 from energy_patch.analysis.settings import Settings
-from energy_patch.analysis.uses import STAYS, Uses
+from energy_patch.analysis.uses import Uses
+from energy_patch.analysis.vocabulary import STAYS
 from energy_patch.locate.facts import ORIGINAL_LOSS
 from energy_patch.locate.locator import top_level_name
 from energy_patch.locate.loss_calls import loss_calls
@@ -94,7 +96,13 @@ class Study:
         self.aliases = Aliases(self.graph)
         self.settings = Settings(self.program)
         self.refusal: Refusal | None = None
-        self.loss = [use for tree in self.program.trees for use in self._loss_calls(tree, following.used)]
+        self.loss = [*self._loss_calls(self.program.script, following.used)]
+        self.elsewhere = [  # calls in other files: those that `apply` patches, where the script has none of its own
+            call for tree in self.program.trees[1:] for call in self._loss_calls(tree, following.used)
+        ]
+        if not self.loss:
+            self.loss, self.elsewhere = self.elsewhere, []
+        self._unread = following.unread
 
     def _loss_calls(self, tree: Tree, used: frozenset[str]) -> Iterator[ScopedCall]:
         """The loss's calls in one file; in another than the script only those in what the script uses."""
@@ -110,6 +118,46 @@ class Study:
             if tree is self.program.script or top_level_name(tree, call) in {None, *used}:
                 yield call, scope
 
+    @property
+    def left_out(self) -> dict[Path, str]:
+        """Files that the script imports and that were not read, and why."""
+        return {**dict.fromkeys(self._unread, CANNOT_BE_READ), **self.program.left_out}
+
+    @cached_property
+    def loss_names(self) -> list[cst.Name | cst.Attribute]:
+        """Where the loss is named in any other way than by its import or definition."""
+        found: list[cst.Name | cst.Attribute] = []
+        found += [node for node, scope in self.program.names if self._means_loss(node, scope)]
+        found += [node for node, _ in self.program.attributes if node.attr.value == ORIGINAL_LOSS]
+        return [node for node in found if not isinstance(self.program.parents.get(node), cst.FunctionDef | cst.AsName)]
+
+    @cached_property
+    def loss_strings(self) -> list[cst.SimpleString]:
+        """Strings that are the loss's name: `getattr(module, "...")`."""
+        strings = [node for node in self.program.scopes if isinstance(node, cst.SimpleString)]
+        return [node for node in strings if node.value.strip("\"'") == ORIGINAL_LOSS]
+
+    def _means_loss(self, node: cst.Name, scope: Scope) -> bool:
+        bindings = scope.resolve(node.value)
+        if not bindings:
+            return node.value == ORIGINAL_LOSS and isinstance(self.program.parents[node], cst.Call)
+        return any(
+            (isinstance(item.node, cst.ImportAlias) and dotted_name(item.node.name) == ORIGINAL_LOSS)
+            or (isinstance(item.node, cst.FunctionDef) and node.value == ORIGINAL_LOSS)
+            for item in bindings
+        )
+
+    @cached_property
+    def held(self) -> list[cst.Call]:
+        """Calls of what may hold the loss: `losses[name](...)`, `self.loss(...)`."""
+        got = [
+            call
+            for node in self.loss_strings
+            if isinstance(call := self.program.parents[self.program.parents[node]], cst.Call)
+            and last_name(call.func) == "getattr"
+        ]
+        return Holders(self.aliases, [*self.loss_names, *got]).calls
+
     # --- the energy model -------------------------------------------------------------------------------------
 
     @cached_property
@@ -121,7 +169,7 @@ class Study:
             refs, made = self.aliases.upward([*start, *self._named_models()])
         if not refs:
             return None
-        return Model(tuple(refs), tuple(made), Uses(self.aliases, refs, [call for call, _ in self.loss]))
+        return Model(tuple(refs), tuple(made), Uses(self.aliases, refs, [*self.held, *(call for call, _ in self.loss)]))
 
     def _model_argument(self, call: cst.Call, scope: Scope) -> Ref | None:
         argument = argument_of(call, "energy_model", 0)
@@ -133,11 +181,17 @@ class Study:
             if not isinstance(node, cst.Assign | cst.AnnAssign) or node.value is None:
                 continue
             base = base_of_build(node.value)
-            if not isinstance(base, cst.Call) or not ENERGY_CLASS.fullmatch(last_name(base.func)):
+            if not isinstance(base, cst.Call) or not ENERGY_CLASS.fullmatch(self._imported_name(base.func, scope)):
                 continue
             for target in [item.target for item in node.targets] if isinstance(node, cst.Assign) else [node.target]:
                 if (ref := self.aliases.ref(target, scope)) is not None:
                     yield ref
+
+    def _imported_name(self, callee: cst.BaseExpression, scope: Scope) -> str:
+        """What a callee is called where it is defined."""
+        bindings = scope.resolve(callee.value) if isinstance(callee, cst.Name) else []
+        node = bindings[0].node if len(bindings) == 1 else None
+        return last_name(node.name if isinstance(node, cst.ImportAlias) else callee)
 
     @cached_property
     def has_ranks(self) -> bool:
@@ -163,8 +217,11 @@ class Study:
 
     def place(self, node: cst.CSTNode, what: str) -> Place:
         path = self.path_of(node)
-        home = self.path.resolve().parent
-        return Place(self.line(node), what, None if path == self.path else path.relative_to(home).as_posix())
+        return Place(self.line(node), what, None if path == self.path else self.name_of(path))
+
+    def name_of(self, path: Path) -> str:
+        """A file's path from the script's folder."""
+        return path.relative_to(self.path.resolve().parent).as_posix()
 
     def name_around(self, node: cst.CSTNode) -> str:
         function = self.program.function_around(node)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import libcst as cst
 
-from energy_patch.analysis.uses import EXCHANGES
+from energy_patch.analysis.vocabulary import EXCHANGES
 from energy_patch.diagnose.check import Check, Example, Found, edited
 from energy_patch.diagnose.examples import LOOP
 from energy_patch.diagnose.study import Place, Study, argument_of

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import libcst as cst
 
 from energy_patch.analysis.conditions import tests_around
-from energy_patch.analysis.uses import LOADS
+from energy_patch.analysis.vocabulary import LOADS
 from energy_patch.diagnose.check import Check, Example, Found, edited
 from energy_patch.diagnose.checks.separate_models import saves_of_model
 from energy_patch.diagnose.study import Model, Study, base_of_build

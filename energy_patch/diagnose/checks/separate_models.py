@@ -11,7 +11,8 @@ import libcst as cst
 
 from energy_patch.analysis.aliases import Origin, wrapped_part
 from energy_patch.analysis.conditions import on_one_rank, runs_alone
-from energy_patch.analysis.uses import EXCHANGES, WRAPS, silent_exchanges
+from energy_patch.analysis.uses import silent_exchanges
+from energy_patch.analysis.vocabulary import EXCHANGES, WRAPS
 from energy_patch.diagnose.check import Check, Example, Found, edited
 from energy_patch.diagnose.examples import LOOP
 from energy_patch.diagnose.study import Model, Place, Study, base_of_build

@@ -40,9 +40,12 @@ class CallGraph:
         is_static = "staticmethod" in {last_name(item.decorator) for item in function.decorators}
         return self.program.scopes[function].is_class and not is_static
 
-    def bound(self, call: cst.Call) -> Iterator[tuple[str, cst.Arg]]:
-        """The parameters that a call's arguments become, up to the first that cannot be told."""
-        function = self.callee[call]
+    def bound(self, call: cst.Call, function: cst.FunctionDef | None = None) -> Iterator[tuple[str, cst.Arg]]:
+        """The parameters that a call's arguments become, up to the first that cannot be told.
+
+        `function` is what is called, where the graph cannot know it.
+        """
+        function = function or self.callee[call]
         names = [item.name.value for item in [*function.params.posonly_params, *function.params.params]]
         names = names[1:] if self.takes_self(function) else names
         known = {item.name.value for item in all_parameters(function.params)}

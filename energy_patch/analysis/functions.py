@@ -6,12 +6,14 @@ from collections.abc import Iterator
 
 import libcst as cst
 
-from energy_patch.syntax.nodes import children
+from energy_patch.syntax.nodes import children, last_name
+
+KEEPS_CALL = frozenset({"no_grad", "inference_mode", "enable_grad", "autocast"})
 
 
-def own_nodes(function: cst.FunctionDef) -> Iterator[cst.CSTNode]:
-    """The nodes of a function's own body, functions and classes in it left out."""
-    waiting: list[cst.CSTNode] = [function.body]
+def own_nodes(node: cst.CSTNode) -> Iterator[cst.CSTNode]:
+    """The nodes of a function's own body, or of a statement; functions and classes in it left out."""
+    waiting: list[cst.CSTNode] = [node.body if isinstance(node, cst.FunctionDef) else node]
     while waiting:
         node = waiting.pop()
         yield node
@@ -25,3 +27,11 @@ def returns_of(function: cst.FunctionDef) -> list[cst.Return]:
 
 def is_none(node: cst.CSTNode | None) -> bool:
     return isinstance(node, cst.Name) and node.value == "None"
+
+
+def is_plain(function: cst.FunctionDef) -> bool:
+    """Whether calling it is calling what is written: no decorator could change arguments or results."""
+    names = [
+        last_name(item.func if isinstance(item := part.decorator, cst.Call) else item) for part in function.decorators
+    ]
+    return function.asynchronous is None and KEEPS_CALL.issuperset(names)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from energy_patch.diagnose.check import Finding
-from energy_patch.diagnose.checks.separate_models import Sharing
+from energy_patch.diagnose.sharing import Sharing
 from energy_patch.diagnose.study import Study
 from energy_patch.refusal import Refusal
 from energy_patch.strategies.registry import DEFAULT, strategies
@@ -34,9 +34,11 @@ def recommend(
     name = shlex.quote(str(source.path))
     if study.patch is not None:
         chosen = study.patch.strategy.name if study.patch.strategy is not None else None
-        if any(item.name == "separate-models" for item in findings):
-            why = "the loss is in place, but the ranks train separate models (--no-sync)"
-            return Recommendation(chosen, why, f"energy-patch apply --strategy {chosen or DEFAULT} {name}")
+        cured = [item for item in findings if item.options]
+        if cured:
+            why = f"the patch is in place, but {'; and '.join(item.title for item in cured)}"
+            options = " ".join(dict.fromkeys(item.options for item in cured))
+            return Recommendation(chosen, why, f"energy-patch apply {options} {name}")
         return Recommendation(chosen, "the patch is in place; start training as before", None)
     if study.gpus == 1:
         helps = next((item for item in strategies().values() if item.on_one_rank), None)

@@ -15,13 +15,17 @@ MARK = "# here"
 
 @dataclass(frozen=True)
 class Found:
-    """One place where a check speaks; `cure` only where the check's own does not fit."""
+    """One place where a check speaks; `cure` only where the check's own does not fit.
+
+    `options` are those of `energy-patch apply` that cure it in a script which is patched already.
+    """
 
     node: cst.CSTNode
     title: str
     why: str
     places: tuple[Place, ...] = ()
     cure: str = ""
+    options: str = ""
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,7 @@ class Finding:
     why: str
     cure: str
     places: tuple[Place, ...] = ()
+    options: str = ""
 
 
 @dataclass(frozen=True)
@@ -55,7 +60,8 @@ class Example:
 class Check:
     """One finding: how it is found, what it is called, what cures it, and where it speaks and where it does not.
 
-    `weight` orders findings, the heaviest first: above 50 it hinders training, below it is worth knowing.
+    `weight` orders findings, the heaviest first: above 50 it hinders training, below it is worth knowing. `doubt` says
+    why a script cannot be told to have it or not, where that is so.
     """
 
     name: str
@@ -66,6 +72,7 @@ class Check:
     find: Callable[[Study], Iterator[Found]]
     speaks: tuple[Example, ...]
     silent: tuple[Example, ...]
+    doubt: Callable[[Study], Place | None] = lambda study: None
 
 
 def edited(text: str, *edits: tuple[str, str]) -> str:

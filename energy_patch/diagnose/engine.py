@@ -8,11 +8,10 @@ from pathlib import Path
 
 from energy_patch.diagnose.advice import Recommendation, RefusalOf, recommend
 from energy_patch.diagnose.check import Finding
-from energy_patch.diagnose.checks import find_all
-from energy_patch.diagnose.checks.local_negatives import doubt
-from energy_patch.diagnose.checks.separate_models import sharing
+from energy_patch.diagnose.checks import doubts, find_all
 from energy_patch.diagnose.lines import AllLines, Lines
 from energy_patch.diagnose.numbers import USUAL_BATCH, Actions, Row, actions_of, batch_size, rows
+from energy_patch.diagnose.sharing import sharing
 from energy_patch.diagnose.sightings import sightings
 from energy_patch.diagnose.study import Patch, Place, Study
 from energy_patch.files.home import Home, PatchedFile, home_of, patched_with
@@ -153,14 +152,6 @@ def _looked(
     findings = find_all(study)
     unfollowed = sightings(study)
     actions = actions_of(study) if study.loss else None
-    doubts = [found] if study.loss and (found := doubt(study)) is not None else []
-    if (
-        shared.state == "unknown"
-        and (study.loss or study.model is not None)
-        and not (study.patch and study.patch.synchronizes)
-    ):
-        at = study.place(shared.at, "") if shared.at is not None else Place(0, "")
-        doubts.append(replace(at, what=f"whether the ranks share one model: {shared.what}"))
     return replace(
         start,
         batch_size=study.batch_size,
@@ -172,7 +163,7 @@ def _looked(
         sharing=shared.state,
         findings=findings,
         unfollowed=unfollowed,
-        doubts=tuple(doubts),
+        doubts=doubts(study),
         recommendation=recommend(study, as_it_is, shared, findings, refusal_of),
     )
 

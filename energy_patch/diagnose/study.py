@@ -12,6 +12,7 @@ import libcst as cst
 
 from energy_patch.analysis.aliases import Aliases, Origin, Ref
 from energy_patch.analysis.calls import CallGraph
+from energy_patch.analysis.constants import Constants
 from energy_patch.analysis.files import CANNOT_BE_READ, ScopedCall
 from energy_patch.analysis.holders import Holders
 from energy_patch.analysis.program import Program
@@ -95,6 +96,7 @@ class Study:
         self.graph = CallGraph(self.program)
         self.aliases = Aliases(self.graph)
         self.settings = Settings(self.program)
+        self.constants = Constants(self.aliases, self.settings)
         self.refusal: Refusal | None = None
         self.loss = [*self._loss_calls(self.program.script, following.used)]
         self.elsewhere = [  # calls in other files: those that `apply` patches, where the script has none of its own
@@ -170,6 +172,13 @@ class Study:
         if not refs:
             return None
         return Model(tuple(refs), tuple(made), Uses(self.aliases, refs, [*self.held, *(call for call, _ in self.loss)]))
+
+    @cached_property
+    def model_classes(self) -> list[cst.ClassDef]:
+        """The classes in sight that the energy model is made of."""
+        bases = [base_of_build(item.node) for item in (self.model.made if self.model is not None else ())]
+        found = [self.graph.made.get(base) for base in bases if isinstance(base, cst.Call)]
+        return [node for node in dict.fromkeys(found) if node is not None]
 
     def _model_argument(self, call: cst.Call, scope: Scope) -> Ref | None:
         argument = argument_of(call, "energy_model", 0)

@@ -7,7 +7,7 @@ import pkgutil
 from functools import cache
 
 from energy_patch.diagnose.check import Check, Finding
-from energy_patch.diagnose.study import Study
+from energy_patch.diagnose.study import Place, Study
 
 
 @cache
@@ -29,7 +29,13 @@ def find_all(study: Study) -> tuple[Finding, ...]:
             found.why,
             found.cure or check.cure,
             found.places,
+            found.options,
         )
         for check in checks()
         for found in check.find(study)
     )
+
+
+def doubts(study: Study) -> tuple[Place, ...]:
+    """What the checks could not tell."""
+    return tuple(place for check in checks() if (place := check.doubt(study)) is not None)

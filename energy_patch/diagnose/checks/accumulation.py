@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from energy_patch.diagnose.candidates import candidates_doubt
 from energy_patch.diagnose.check import Check, Example, Found, edited
-from energy_patch.diagnose.checks.local_negatives import doubt
 from energy_patch.diagnose.examples import LOOP, SEPARATE
 from energy_patch.diagnose.study import Study
 
@@ -15,7 +15,7 @@ FIELD = re.compile(r"(grad(ient)?s?_)?accum\w*")
 
 def find(study: Study) -> Iterator[Found]:
     is_patched = study.patch is not None and study.patch.replaces_loss
-    if not study.loss or is_patched or doubt(study) is not None:
+    if not study.loss or is_patched or candidates_doubt(study) is not None:
         return
     read = {node.attr.value for node, _ in study.program.attributes}
     for field in study.settings.fields:

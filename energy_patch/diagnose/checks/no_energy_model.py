@@ -8,13 +8,11 @@ import libcst as cst
 
 from energy_patch.analysis.conditions import deciding_tests, may_be_caught, tests_around
 from energy_patch.analysis.files import ScopedCall
-from energy_patch.analysis.functions import is_none, own_nodes
+from energy_patch.analysis.functions import is_none, is_plain, own_nodes
 from energy_patch.diagnose.check import Check, Example, Found, edited
 from energy_patch.diagnose.examples import FUNCTION
 from energy_patch.diagnose.study import Study, argument_of
-from energy_patch.syntax.nodes import descendants, dotted_name, last_name
-
-KEEPS_CALL = frozenset({"no_grad", "inference_mode", "enable_grad", "autocast"})
+from energy_patch.syntax.nodes import descendants, dotted_name
 
 
 def find(study: Study) -> Iterator[Found]:
@@ -45,14 +43,6 @@ def _found(study: Study, call: cst.Call, function: cst.FunctionDef, parameter: c
         (study.place(loss, "the loss needs it"),),
         f"Pass {name}={name} in this call, and take it as a parameter of {where} if it is not in scope there.",
     )
-
-
-def is_plain(function: cst.FunctionDef) -> bool:
-    """Whether calling it is calling what is written: no decorator could change arguments or results."""
-    names = [
-        last_name(item.func if isinstance(item := part.decorator, cst.Call) else item) for part in function.decorators
-    ]
-    return function.asynchronous is None and KEEPS_CALL.issuperset(names)
 
 
 def _model_parameter(study: Study, function: cst.FunctionDef, loss: cst.Call) -> cst.Param | None:

@@ -10,7 +10,7 @@ import libcst as cst
 from energy_patch.analysis.conditions import tests_around
 from energy_patch.analysis.vocabulary import LOADS
 from energy_patch.diagnose.check import Check, Example, Found, edited
-from energy_patch.diagnose.checks.separate_models import saves_of_model
+from energy_patch.diagnose.sharing import saves_of_model
 from energy_patch.diagnose.study import Model, Study, base_of_build
 from energy_patch.syntax.nodes import descendants, last_name
 

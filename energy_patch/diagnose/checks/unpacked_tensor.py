@@ -9,7 +9,7 @@ import libcst as cst
 from energy_patch.analysis.functions import own_nodes, returns_of
 from energy_patch.diagnose.check import Check, Example, Found, edited
 from energy_patch.diagnose.examples import LOOP, SEPARATE
-from energy_patch.diagnose.study import Study, base_of_build
+from energy_patch.diagnose.study import Study
 from energy_patch.locate.facts import ORIGINAL_LOSS
 from energy_patch.locate.near_misses import SIBLING
 from energy_patch.syntax.nodes import dotted_name
@@ -19,7 +19,7 @@ TENSOR_METHODS = frozenset({"view", "squeeze", "unsqueeze", "reshape", "mean", "
 
 
 def find(study: Study) -> Iterator[Found]:
-    for model in _model_classes(study):
+    for model in study.model_classes:
         forward = study.program.method(model, "forward")
         if forward is None or not _returns_one_tensor(study, forward):
             continue
@@ -34,12 +34,6 @@ def find(study: Study) -> Iterator[Found]:
                     "would unpack its rows: ValueError for every batch size but 2.",
                     (returned,),
                 )
-
-
-def _model_classes(study: Study) -> list[cst.ClassDef]:
-    bases = [base_of_build(item.node) for item in (study.model.made if study.model is not None else ())]
-    found = [study.graph.made.get(base) for base in bases if isinstance(base, cst.Call)]
-    return [node for node in dict.fromkeys(found) if node is not None]
 
 
 def _losses(study: Study, model: cst.ClassDef) -> list[cst.FunctionDef]:

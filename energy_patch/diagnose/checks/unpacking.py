@@ -7,9 +7,8 @@ from collections.abc import Iterator
 import libcst as cst
 
 from energy_patch.analysis.conditions import may_be_caught
-from energy_patch.analysis.functions import own_nodes, returns_of
+from energy_patch.analysis.functions import is_plain, own_nodes, returns_of
 from energy_patch.diagnose.check import Check, Example, Found, edited
-from energy_patch.diagnose.checks.no_energy_model import is_plain
 from energy_patch.diagnose.examples import FUNCTION
 from energy_patch.diagnose.study import Study
 

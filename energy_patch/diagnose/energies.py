@@ -1,0 +1,73 @@
+"""What a script's text says of its energies: how far apart they can be, and the temperature they are divided by."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import libcst as cst
+
+from energy_patch.analysis.intervals import Interval, Value
+from energy_patch.analysis.ranges import Ranges
+from energy_patch.diagnose.study import Study, argument_of
+from energy_patch.locate.facts import ORIGINAL_TAU
+from energy_patch.strategies.base import TAU
+from energy_patch.syntax.nodes import descendants, dotted_name
+from energy_patch.syntax.scopes import Scope
+
+
+class Temperature(NamedTuple):
+    """What a call divides the energies by, where that is written, and whether it can be set from the command line."""
+
+    value: float
+    source: str
+    is_option: bool = False
+
+
+def temperature(study: Study, call: cst.Call, scope: Scope) -> Temperature | None:
+    """The temperature that a call trains with; None where that cannot be read."""
+    passed = argument_of(call, "tau", 4)
+    if passed is not None:
+        found = study.constants.number(passed, scope)
+        return Temperature(found, "passed at the call") if found is not None else None
+    if any(item.star for item in call.args):
+        return None
+    if study.patch is not None and study.patch.replaces_loss:
+        tau = study.patch.options.get(TAU.name)
+        return Temperature(float(tau), "set by the patch", True) if tau is not None else None
+    is_option = study.patch is None  # a patch that keeps the original loss has no such option
+    function = study.graph.callee.get(call)
+    if function is None:
+        return Temperature(ORIGINAL_TAU, "the loss's default", is_option)
+    default = next((item.default for item in function.params.params if item.name.value == "tau"), None)
+    found = study.constants.number(default, study.program.scopes[function]) if default is not None else None
+    return Temperature(found, "the loss's default", is_option) if found is not None else None
+
+
+def range_of_energies(study: Study) -> float | None:
+    """How far apart two energies can be, where the model's `forward` shows it."""
+    if len(study.model_classes) != 1:
+        return None
+    forward = study.program.method(study.model_classes[0], "forward")
+    if forward is None:
+        return None
+    found = Ranges(study.graph, study.constants).results(forward, _given(study, forward))
+    return found.width if isinstance(found, Interval) else None
+
+
+def _given(study: Study, forward: cst.FunctionDef) -> dict[str, Value]:
+    """What the losses in sight pass for the model's parameters: a constant where all of them pass the same."""
+    passed: dict[str, set[Value]] = {}
+    losses = {study.graph.callee[call] for call, _ in study.loss if call in study.graph.callee}
+    calls = [call for loss in losses for call in _calls_of_model(loss)]
+    for call in calls:
+        for name, item in study.graph.bound(call, forward):
+            passed.setdefault(name, set()).add(study.constants.value(item.value, study.program.scopes[call]))
+    alike = {name: values.pop() if len(values) == 1 else None for name, values in passed.items()}
+    is_spread = any(item.star for call in calls for item in call.args)
+    return {item.name.value: None for item in forward.params.params} if is_spread else alike
+
+
+def _calls_of_model(loss: cst.FunctionDef) -> list[cst.Call]:
+    """The calls of a loss's first parameter."""
+    model = loss.params.params[0].name.value if loss.params.params else ""
+    return [node for node in descendants(loss) if isinstance(node, cst.Call) and dotted_name(node.func) == model]

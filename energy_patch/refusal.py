@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from typing import Literal
 
-Reason = Literal["not-found", "ambiguous", "unsupported", "conflict", "drifted", "unreadable", "unwritable"]
+Reason = Literal["not-found", "ambiguous", "unsupported", "conflict", "patch-modified", "unreadable", "unwritable"]
 
 
 def renumbered(text: str, line_of: Callable[[int], int]) -> str:

@@ -64,5 +64,6 @@ def _status(path: Path) -> Outcome:
 def _undone(file: PatchedFile) -> Undone:
     """What taking a file's patch out would give. Raises `Refusal` where it is not intact."""
     if file.undone is None:
-        raise Refusal("drifted", f"{file.name}, which the script imports, is not patched any more; run apply again")
+        message = f"{file.name}, which the script imports, is not patched any more; run apply again"
+        raise Refusal("patch-modified", message)
     return file.undone

@@ -44,13 +44,13 @@ def check_record_is_there(source: Source) -> None:
     """Refuse a script that is not recorded as patched, and yet imports our modules: its record was lost.
 
     Raises:
-        Refusal: `drifted`.
+        Refusal: `patch-modified`.
     """
     names = "|".join(sorted(name.removesuffix(".py") for name in template_names() - {"__init__.py"}))
     found = re.search(rf"^[ \t]*from \.*{FOLDER_NAME}\.(?:{names}) import", source.text, re.MULTILINE)
     if found is not None:
         raise Refusal(
-            "drifted",
+            "patch-modified",
             f"imports {FOLDER_NAME}, but {FOLDER_NAME}/{RECORD_NAME} beside it does not know this script; restore that "
             "file from version control, or take the patch's lines out by hand",
             line=source.line_of(found.start()),
@@ -79,7 +79,7 @@ def inspect_folder(folder: Path) -> FolderState:
     """Look at the `energy_losses/` of a script's folder.
 
     Raises:
-        Refusal: `conflict`, where it is somebody else's; `drifted`, where its record cannot be used.
+        Refusal: `conflict`, where it is somebody else's; `unreadable`, where its record cannot be used.
     """
     ours = folder / FOLDER_NAME
     if not ours.is_dir():

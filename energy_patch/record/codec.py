@@ -40,7 +40,7 @@ def parse_record(raw: bytes) -> Record:
     """A record from its bytes.
 
     Raises:
-        Refusal: `drifted`, where they are not a record that this version can use.
+        Refusal: `unreadable`, where they are not a record that this version can use.
     """
     if not raw.strip():
         raise _unusable("is empty")
@@ -58,9 +58,8 @@ class _Malformed(Exception):
     """What is wrong with the tree, in words that go on after the file's name."""
 
 
-def _unusable(what: str) -> Refusal:
-    how = "restore it (git checkout, a backup), or delete the folder once no script imports from it"
-    return Refusal("drifted", f"{FOLDER_NAME}/{RECORD_NAME} {what}; {how}")
+def _unusable(what: str, how: str = "restore that file (git checkout, a backup)") -> Refusal:
+    return Refusal("unreadable", f"{FOLDER_NAME}/{RECORD_NAME} {what}; {how}")
 
 
 def _no_constant(name: str) -> None:
@@ -73,7 +72,7 @@ def _read_record(tree: object) -> Record:
     if version > FORMAT:
         tool = top.get("tool")
         written = f" (energy-patch {tool})" if isinstance(tool, str) and tool.isprintable() else ""
-        raise _Malformed(f"was written by a newer version{written}: upgrade energy-patch")
+        raise _unusable(f"was written by a newer version{written}", "upgrade energy-patch")
     if version != FORMAT:
         raise _Malformed(f"has format {version}, which no version of energy-patch writes")
     modules = {

@@ -61,7 +61,7 @@ def _headline(item: Outcome, paint: Paint, *, is_status: bool) -> str:
 
 def reason_word(reason: Reason | None) -> str:
     """A reason as it is printed: its name, without jargon."""
-    return "patch modified" if reason == "drifted" else f"{reason}"
+    return "patch modified" if reason == "patch-modified" else f"{reason}"
 
 
 def _edit_lines(edits: Sequence[tuple[int, str]], indent: str, width: int | None) -> Iterator[str]:

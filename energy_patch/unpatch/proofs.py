@@ -40,8 +40,11 @@ def check_same_meaning(source: Source, script: TokenizedScript, places: list[Fou
             f"    {source.line_of(script.tokens[place.match.first].start)}: {one_line(place.region.after)}"
             for place in places
         )
-        message = f"was edited since, and one of these places of the patch does not mean what it did:\n{said}"
-        raise Refusal("drifted", message, line=source.line_of(script.tokens[places[0].match.first].start))
+        message = (
+            "the patch was reformatted so that one of these parts of it does not mean what apply wrote; nothing was "
+            f"written. Put them back as apply wrote them:\n{said}"
+        )
+        raise Refusal("patch-modified", message, line=source.line_of(script.tokens[places[0].match.first].start))
 
 
 def _written(source: Source, script: TokenizedScript, place: FoundRegion) -> str:
@@ -67,15 +70,53 @@ def _encodes(source: Source, text: str) -> bool:
     return True
 
 
-def check_result(source: Source, text: str) -> None:
+def check_result(source: Source, text: str, splices: Sequence[Edit]) -> None:
+    """The script without the patch must be Python, in the script's own encoding.
+
+    Raises:
+        Refusal: `patch-modified`.
+    """
     if not _encodes(source, text):
         message = f"what the patch replaced cannot be written in its encoding ({source.encoding}); save it as UTF-8"
-        raise Refusal("drifted", message)
+        raise Refusal("patch-modified", message)
     try:
         check_compiles(decode_source(source.path, source.encode(text)))
     except Refusal as refusal:
-        message = f"was edited so that it would not be valid Python without the patch: {refusal.message}"
-        raise Refusal("drifted", message, line=refusal.line) from None
+        if (header := _header_of_patch_only(source, splices)) is not None:
+            code = source.line_text(header).strip()
+            message = (
+                f"line {header} (`{code}`) holds only lines of the patch; put `pass` there, or delete the "
+                f"`{code.split()[0].rstrip(':')}`, and run the command again; nothing was written"
+            )
+            raise Refusal("patch-modified", message, line=header) from None
+        line = None if refusal.line is None else line_now(source, text, splices, refusal.line)
+        message = (
+            f"was edited so that without the patch it {refusal.message}; undo that edit, or take the patch out by hand"
+        )
+        raise Refusal("patch-modified", message, line=line) from None
+
+
+def _header_of_patch_only(source: Source, splices: Sequence[Edit]) -> int | None:
+    """The line that begins a block of which nothing is left without the patch."""
+
+    def offset(line: int, column: int) -> int:
+        start = source.line_starts[line - 1]
+        return start + len(source.text[start:].encode()[:column].decode())
+
+    def is_patch(node: ast.stmt) -> bool:
+        start, end = offset(node.lineno, node.col_offset), offset(node.end_lineno or 0, node.end_col_offset or 0)
+        return any(splice.start <= start and end <= splice.end and not splice.text for splice in splices)
+
+    for node in ast.walk(parse(source.text)):
+        for name in ("body", "orelse", "finalbody"):
+            block = getattr(node, name, None)
+            if not isinstance(block, list) or not block or not all(map(is_patch, block)):
+                continue
+            if name == "body":
+                return getattr(node, "lineno", None) or getattr(getattr(node, "pattern", None), "lineno", None)
+            above = range(block[0].lineno, 0, -1)
+            return next((line for line in above if re.match(r"\s*(?:else|finally)\b", source.line_text(line))), None)
+    return None
 
 
 def check_names(source: Source, entry: ScriptEntry, text: str, splices: list[Edit]) -> None:
@@ -92,9 +133,9 @@ def check_names(source: Source, entry: ScriptEntry, text: str, splices: list[Edi
             line = line_now(source, text, splices, lines[0])
             message = (
                 f"uses {name}, which the patch brought in, outside the patch: {source.line_text(line).strip()}\n"
-                "Take that out, or bring in the name yourself, and run revert again; nothing was changed."
+                f"Take that out, or define {name} yourself, and run the command again; nothing was written."
             )
-            raise Refusal("drifted", message, line=line)
+            raise Refusal("patch-modified", message, line=line)
 
 
 def _touched_lines(text: str, splices: list[Edit]) -> list[int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from energy_patch.record.schema import Region, ScriptEntry
 from energy_patch.syntax.tokens import Token, lex, same
@@ -21,8 +22,22 @@ class FoundRegion:
     match: Match
 
 
-def find_regions(script: TokenizedScript, entry: ScriptEntry) -> tuple[list[FoundRegion], list[Region], list[Region]]:
-    """The regions that are there, those that are not, and those that could be more than one place.
+class Search(NamedTuple):
+    """What was looked for: the regions that are there, those that are not, and of the former those that could stand in
+    more than one place."""
+
+    found: tuple[FoundRegion, ...]
+    missing: tuple[Region, ...]
+    doubtful: tuple[FoundRegion, ...]
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every region is there, once."""
+        return not self.missing and not self.doubtful
+
+
+def find_regions(script: TokenizedScript, entry: ScriptEntry) -> Search:
+    """Look for every region of a patch.
 
     Long patterns choose first, so that a short one does not take a part of them.
     """
@@ -50,10 +65,10 @@ def find_regions(script: TokenizedScript, entry: ScriptEntry) -> tuple[list[Foun
             match = found[column]
             claimed.update(range(match.first, match.end))
             places[member] = FoundRegion(entry.edits[member], patterns[member], match)
-    return (
-        [places[index] for index in sorted(places)],
-        [entry.edits[index] for index in sorted(missing)],
-        [entry.edits[index] for index in sorted(doubtful)],
+    return Search(
+        tuple(places[index] for index in sorted(places)),
+        tuple(entry.edits[index] for index in sorted(missing)),
+        tuple(places[index] for index in sorted(doubtful)),
     )
 
 

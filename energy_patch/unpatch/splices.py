@@ -41,7 +41,8 @@ def _joined(splices: list[Edit]) -> list[Edit]:
         elif not last.text and not splice.text:
             joined[-1] = Edit(last.start, max(last.end, splice.end), "")
         else:
-            raise Refusal("drifted", "was reformatted so that places of the patch overlap; take it out by hand")
+            message = "was reformatted so that parts of the patch overlap; take the patch out by hand"
+            raise Refusal("patch-modified", message)
     return joined
 
 
@@ -141,8 +142,11 @@ def _balanced(script: TokenizedScript, place: FoundRegion, start: int, end: int)
         token = script.tokens[index]
         if token.kind == COMMENT and index not in ours:
             line = len(LINE_END.findall(script.text, 0, token.start)) + 1
-            message = f"has a comment of yours within the patch, which would be lost: {token.text}"
-            raise Refusal("drifted", message, line=line)
+            message = (
+                f"has a comment of yours within the patch, which would be lost: {token.text}\n"
+                "Move it to a line of its own above, and run the command again; nothing was written."
+            )
+            raise Refusal("patch-modified", message, line=line)
     return start, end
 
 

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from energy_patch.record.schema import ScriptEntry, sha256
+from energy_patch.record.schema import RECORD_NAME, ScriptEntry, sha256
 from energy_patch.refusal import Refusal
 from energy_patch.rewrite.edits import Edit, apply_edits
 from energy_patch.strategies.base import FOLDER_NAME
@@ -65,7 +65,8 @@ def undo(source: Source, entry: ScriptEntry) -> Undone:
     """Take a script's patch back and keep all other edits.
 
     Raises:
-        Refusal: `drifted`, where a region of the patch is not as it was written; it lists the lines.
+        Refusal: `patch-modified`, where a region of the patch is not as it was written; it lists the lines.
+            `unreadable`, where the record does not fit the script.
     """
     if sha256(source.raw) == entry.patched:
         return _exactly(source, entry)
@@ -76,7 +77,7 @@ def undo(source: Source, entry: ScriptEntry) -> Undone:
     if rewritten:
         check_same_meaning(source, script, rewritten)
     text = apply_edits(source.text, splices)
-    check_result(source, text)
+    check_result(source, text, splices)
     check_names(source, entry, text, splices)
     return Undone(
         text,
@@ -104,16 +105,17 @@ def _exactly(source: Source, entry: ScriptEntry) -> Undone:
                     text, True, source, tuple(region.line for region in entry.edits), tuple(inverse), _as_written(entry)
                 )
     message = (
-        "does not fit energy_losses/patch.json, so the record was edited by hand; restore it (git checkout, a backup)"
+        f"{FOLDER_NAME}/{RECORD_NAME} was changed by hand: what it says of this script does not fit the script; "
+        "restore that file (git checkout, a backup)"
     )
-    raise Refusal("drifted", message)
+    raise Refusal("unreadable", message)
 
 
 def is_present(source: Source, entry: ScriptEntry) -> bool:
     """Whether every region of the patch can be found in a script that was edited since."""
     script = TokenizedScript(source.text)
-    places, missing, doubtful = find_regions(script, entry)
-    return not missing and not doubtful and not all(_reads_as_before(script, place) for place in places)
+    search = find_regions(script, entry)
+    return search.is_complete and not all(_reads_as_before(script, place) for place in search.found)
 
 
 def _reads_as_before(script: TokenizedScript, place: FoundRegion) -> bool:
@@ -142,15 +144,15 @@ def _check_readable(source: Source) -> None:
     try:
         check_compiles(source)
     except Refusal as refusal:
-        message = f"was edited since it was patched, and now it {refusal.message}"
-        raise Refusal("drifted", message, line=refusal.line) from None
+        message = f"was edited after apply, and now it {refusal.message}"
+        raise Refusal("patch-modified", message, line=refusal.line) from None
 
 
 def _found(source: Source, script: TokenizedScript, entry: ScriptEntry) -> list[FoundRegion]:
-    places, missing, doubtful = find_regions(script, entry)
-    if missing or doubtful:
-        raise patch_modified(source, script, entry, places, missing, doubtful)
-    return places
+    search = find_regions(script, entry)
+    if not search.is_complete:
+        raise patch_modified(source, script, entry, search)
+    return [*search.found]
 
 
 def _as_written(entry: ScriptEntry) -> tuple[Held, ...]:

@@ -123,7 +123,7 @@ def test_an_edit_inside_the_patch_of_a_module_keeps_everything(shared: Path, ene
     module.write_text(module.read_text().replace("world_size=world_size", "world_size=4"))
     edited = snapshot(shared)
     ran = energy_patch("revert", "--json", shared / SCRIPT)
-    assert (ran.exit_code, ran.json["scripts"][0]["reason"]) == (1, "drifted")
+    assert (ran.exit_code, ran.json["scripts"][0]["reason"]) == (1, "patch-modified")
     assert "losses.py" in ran.json["scripts"][0]["message"]
     assert energy_patch("status", "--json", shared / SCRIPT).json["outcome"] == "patch-modified"
     assert snapshot(shared) == edited

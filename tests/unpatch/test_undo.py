@@ -28,7 +28,8 @@ def take_back(text: str, patch: Marked = PATCH) -> str:
 def refuse(text: str, patch: Marked = PATCH) -> Refusal:
     with pytest.raises(Refusal) as caught:
         undo(patch.source(text), patch.entry)
-    assert caught.value.reason == "drifted"
+    assert caught.value.reason == "patch-modified"
+    assert caught.value.line is None or 1 <= caught.value.line <= len(text.splitlines())
     return caught.value
 
 
@@ -210,16 +211,72 @@ def test_a_changed_region_is_refused(name: str) -> None:
     assert refuse(PATCH.after.replace(old, new)).message
 
 
+def line_with(text: str, words: str) -> int:
+    """The 1-based line of a text that holds these words first."""
+    return text[: text.index(words)].count("\n") + 1
+
+
 def test_a_refusal_names_what_changed_and_the_lines_that_would_have_to_go() -> None:
-    refusal = refuse(PATCH.after.replace("if dist.is_initialized() else 1", "if True else 1"))
+    edited = "import sys\n" + PATCH.after.replace("if dist.is_initialized() else 1", "if True else 1")
+    refusal = refuse(edited)
     lines = refusal.message.splitlines()
-    number = PATCH.after[: PATCH.after.index("world_size = ")].count("\n") + 1
-    changed = f"    (line {number} when patched) world_size = dist.get_world_size() if dist.is_initialized() else 1"
-    assert changed in lines
-    assert f"    {number}: world_size = dist.get_world_size() if True else 1" in lines
-    assert "    8: import torch.distributed as dist" in lines
-    assert any(line.startswith("        was: energy_inbatch_swap_infonce(energy_model, hidden") for line in lines)
-    assert refusal.line == 8
+    number = line_with(edited, "world_size = ")
+    assert refusal.line == number
+    at = lines.index(f"    {number}: world_size = dist.get_world_size() if True else 1")
+    assert lines[at - 1] == "Changed or missing:"
+    assert lines[at + 1] == "        apply wrote: world_size = dist.get_world_size() if dist.is_initialized() else 1"
+    by_hand = lines[lines.index(next(line for line in lines if line.endswith("its lines:"))) :]
+    assert "    9: import torch.distributed as dist" in by_hand
+    assert f"    {number}: world_size = dist.get_world_size() if True else 1" in by_hand
+    assert any(line.startswith("        before the patch: energy_inbatch_swap_infonce(ener") for line in by_hand)
+
+
+CHANGED_LINES = {
+    "commented out": ("        replicate(energy_model)\n", "        # replicate(energy_model)\n", "# replicate"),
+    "another argument": ("mask, tau=energy_tau", "mask, tau=0.1", "mask, tau=0.1"),
+    "the field's type": ("energy_tau: float = 0.3", "energy_tau: int = 0.3", "energy_tau: int"),
+}
+
+
+@pytest.mark.parametrize("name", CHANGED_LINES)
+def test_the_line_of_a_refusal_is_the_changed_line_of_today(name: str) -> None:
+    old, new, words = CHANGED_LINES[name]
+    edited = "\n\n" + PATCH.after.replace(old, new)
+    assert edited.count(words) == 1
+    assert refuse(edited).line == line_with(edited, words)
+
+
+def test_a_missing_line_is_named_by_the_line_above_it() -> None:
+    edited = "\n" + PATCH.after.replace("        replicate(energy_model)\n", "")
+    refusal = refuse(edited)
+    above = line_with(edited, "with torch.cuda.amp")
+    assert f"    below {above}, missing: replicate(energy_model)" in refusal.message.splitlines()
+    assert refusal.line == above
+
+
+def test_what_stands_there_twice_is_named_with_its_line() -> None:
+    edited = PATCH.after.replace("        replicate(energy_model)\n", "        replicate(energy_model)\n" * 2)
+    refusal = refuse(edited)
+    assert "more than once" in refusal.message
+    assert refusal.line == line_with(edited, "        replicate(energy_model)")
+
+
+BLOCKS = [
+    ("    if step > 3:\n        replicate(m)\n", "line 3 (`if step > 3:`) holds only lines of the patch", "`if`"),
+    ("    if step > 3: replicate(m)\n", "line 3 (`if step > 3: replicate(m)`) holds only lines of", "`if`"),
+    ("    if a:\n        b = 1\n    else:\n        replicate(m)\n", "line 5 (`else:`) holds only", "`else`"),
+    ("    match a:\n        case 1:\n            replicate(m)\n", "line 4 (`case 1:`) holds only", "`case`"),
+]
+
+
+@pytest.mark.parametrize(("block", "words", "what"), BLOCKS)
+def test_a_block_that_holds_only_the_patch(block: str, words: str, what: str) -> None:
+    patch = read_marked("if x:\n    a = 1\n«¦    replicate(m)\n»    b = 2\n", names=("replicate",))
+    refusal = refuse(patch.after.replace("    replicate(m)\n", block), patch)
+    assert words in refusal.message
+    assert f"put `pass` there, or delete the {what}" in refusal.message
+    passed = block.replace("replicate(m)\n", "replicate(m); pass\n")
+    assert take_back(patch.after.replace("    replicate(m)\n", passed), patch).count("pass") == 1
 
 
 def test_a_name_is_free_where_the_script_has_its_own() -> None:

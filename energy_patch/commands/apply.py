@@ -14,7 +14,7 @@ from energy_patch.files.changes import FilePatch, apply_changes
 from energy_patch.files.home import Home, home_of, refuse_reached
 from energy_patch.files.templates import module_closure
 from energy_patch.files.transaction import ChangeSet, FileChange
-from energy_patch.locate.facts import Facts
+from energy_patch.locate.facts import Facts, listed
 from energy_patch.record.entry import make_entry
 from energy_patch.record.schema import ScriptEntry, described
 from energy_patch.refusal import Refusal
@@ -100,17 +100,18 @@ def _patched_as(entry: ScriptEntry, path: Path, name: OutcomeName) -> Outcome:
 
 
 def _prepare(path: Path, request: Request, together: frozenset[Path]) -> _Prepared:
-    refuse_reached(path)
+    refuse_reached(path, together)
     home = home_of(path)
-    files = home.files(path)
+    files, missing = home.files(path), home.missing(path)
     entry = files[0].entry
     if entry is None:
         return _fresh(path, home, wanted(request, None), together)
     undone = [file.undone for file in files if file.undone is not None]
     asked = wanted(request, entry, [value for item in undone for value in item.held])
-    if asked.is_same and len(undone) == len(files):
+    if asked.is_same and len(undone) == len(files) and not missing:
         patches = [FilePatch(file.name, file.source, file.source.raw, file.entry) for file in files if file.entry]
-        return _Prepared(path, tuple(patches), True, tuple(note for item in undone for note in item.notes))
+        notes = dict.fromkeys([*home.origin(path), *(note for item in undone for note in item.notes)])
+        return _Prepared(path, tuple(patches), True, tuple(notes))
     return _fresh(path, home, asked, together)
 
 
@@ -122,17 +123,17 @@ def _fresh(path: Path, home: Home, asked: Wanted, together: frozenset[Path]) -> 
         plans = [_plan(facts, asked, home) for facts in located]
     except Refusal as refusal:
         raise home.as_it_stands(path, refusal) from None
-    files = [_file_patch(home, plan, together) for plan in plans]
+    files = [_file_patch(home, plan, together, is_module=plan is not plans[0]) for plan in plans]
     reaches = tuple(file.name for file in files[1:])
     modules = {module for file in files for module in file.entry.modules}
     entry = replace(files[0].entry, reaches=reaches, modules=tuple(sorted(modules)))
     before = home.record.scripts.get(files[0].name)
     if before is not None and not {*before.reaches} <= {*reaches} and home.file(path).entry is not None:
-        message = "the call of the loss has moved to another file since apply; revert first, then apply again"
+        message = "the call of the loss has moved to another file since apply; run revert first, then apply"
         raise Refusal("conflict", message)
-    told = dict.fromkeys([*asked.notes, *plans[0].notes])
+    told = dict.fromkeys([*home.origin(path), *asked.notes, *plans[0].notes])
     for file, plan in zip(files[1:], plans[1:], strict=True):
-        told |= dict.fromkeys(f"{file.name}: {note}" for note in plan.notes)
+        told |= dict.fromkeys(f"{file.name}: {note}" for note in plan.notes if note not in told)
     return _Prepared(path, (replace(files[0], entry=entry), *files[1:]), False, tuple(told))
 
 
@@ -146,18 +147,21 @@ def _plan(facts: Facts, asked: Wanted, home: Home) -> Plan:
         raise (refusal.about(home.name(facts.source.path)) if facts.is_reached else refusal) from None
 
 
-def _file_patch(home: Home, plan: Plan, together: frozenset[Path]) -> FilePatch:
-    """A file's patch; a module that is patched for another script, too, stays as it is if the patch is the same."""
+def _file_patch(home: Home, plan: Plan, together: frozenset[Path], *, is_module: bool) -> FilePatch:
+    """A file's patch; a module that is patched for another script, or by itself, stays so if the patch is the same."""
     patched = prove(plan)
-    entry = make_entry(plan, patched, module_closure(plan.modules))
     now = home.file(plan.source.path)
-    others = [name for name in home.reaching(now.name) if home.folder / name not in together]
+    by_itself = not is_module or (now.entry is not None and now.entry.by_itself)
+    entry = replace(make_entry(plan, patched, module_closure(plan.modules)), by_itself=by_itself)
+    others = [f"for {name}" for name in home.reaching(now.name) if home.folder / name not in together]
+    if is_module and by_itself and home.folder / now.name not in together:
+        others.append("by itself")
     if now.entry is None or not others:
         return FilePatch(now.name, now.source, patched, entry)
     if (now.entry.strategy, now.entry.options) != (entry.strategy, entry.options):
         message = (
-            f"{now.name} is patched for {', '.join(others)} too, with {described(now.entry)}; name these scripts in "
-            "the same command, or take the same strategy and options"
+            f"{now.name} is patched {listed(others)} too, with {described(now.entry)}; name these files in the same "
+            "command, or take the same strategy and options"
         )
         raise Refusal("conflict", message)
     return FilePatch(now.name, now.source, now.source.raw, now.entry)

@@ -2,49 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from energy_patch.commands.batch import reported, settle
-from energy_patch.files.changes import reached_by_others, revert_changes
-from energy_patch.files.folder import check_record_is_there, inspect_folder
-from energy_patch.files.home import PatchedFile, home_of, refuse_reached
+from energy_patch.files.changes import Original, revert_changes, staying
+from energy_patch.files.folder import check_record_is_there
+from energy_patch.files.home import Home, PatchedFile, home_of, refuse_reached
 from energy_patch.files.transaction import ChangeSet, FileChange
+from energy_patch.locate.facts import listed
 from energy_patch.report.outcome import ModuleOutcome, Outcome, OutcomeName, Report, script_diff
 
 
 @dataclass(frozen=True)
-class _Prepared:
-    """One script with the modules it was patched with: what each holds now, and what to give back."""
+class _Reverting:
+    """One script with the modules that are reverted with it, and what a person should know."""
 
     path: Path
     files: tuple[PatchedFile, ...]
-    originals: tuple[bytes, ...]
     notes: tuple[str, ...] = ()
 
 
 def revert(paths: Sequence[Path], *, write: bool, cwd: Path) -> Report:
     """Revert scripts, all or none; with `write=False` only say what would change."""
-    done = settle(paths, _prepare, _decide, write=write)
+    together = frozenset(path.resolve() for path in paths)
+    done = settle(paths, lambda path: _prepare(path, together), _decide, write=write)
     name: OutcomeName = "reverted" if write else "would-change"
     return reported("revert", paths, done, lambda item, changes: _outcome(item, name, changes, cwd), cwd)
 
 
-def _decide(folder: Path, scripts: Sequence[_Prepared]) -> ChangeSet:
-    names = [item.files[0].name for item in scripts]
-    kept = reached_by_others(inspect_folder(folder).record, names)
-    originals = {
-        file.name: (file.source, original)
-        for item in scripts
-        for file, original in zip(item.files, item.originals, strict=True)
-    }
-    found = revert_changes(folder, names, originals)
-    notes = [f"{name} stays patched: another script is patched with it" for name in originals if name in kept]
-    return ChangeSet(found.changes, (*found.notes, *notes))
+def _decide(folder: Path, scripts: Sequence[_Reverting]) -> ChangeSet:
+    originals = {file.name: Original(file.source, file.original.raw) for item in scripts for file in item.files}
+    return revert_changes(folder, [item.files[0].name for item in scripts], originals)
 
 
-def _outcome(item: _Prepared, name: OutcomeName, changes: Sequence[FileChange], cwd: Path) -> Outcome:
+def _outcome(item: _Reverting, name: OutcomeName, changes: Sequence[FileChange], cwd: Path) -> Outcome:
     script, *modules = item.files
     if script.entry is None:
         return Outcome(item.path, "not-applied")
@@ -64,13 +57,33 @@ def _outcome(item: _Prepared, name: OutcomeName, changes: Sequence[FileChange], 
     )
 
 
-def _prepare(path: Path) -> _Prepared:
-    refuse_reached(path)
-    files = home_of(path).files(path)
-    if files[0].entry is None:
-        check_record_is_there(files[0].source)
+def _prepare(path: Path, together: frozenset[Path]) -> _Reverting:
+    """Read a script and take the patch out of it and of the modules that nothing else keeps patched.
+
+    Raises:
+        Refusal: a patch is not as it was written, its record is lost, or the file is patched through another script.
+    """
+    refuse_reached(path, together)
+    home = home_of(path)
+    script, *modules = home.files(path)
+    if script.entry is None:
+        check_record_is_there(script.source)
+    names = [home.name(each) for each in together if each.is_relative_to(home.folder)]
+    stay = staying(home.record, names) & {file.name for file in modules}
+    files = (script, *(file for file in modules if file.name not in stay))
+    return _Reverting(path, files, tuple(_notes(home, path, files, sorted(stay))))
+
+
+def _notes(home: Home, path: Path, files: Sequence[PatchedFile], stay: Sequence[str]) -> Iterator[str]:
+    yield from home.origin(path)
     undone = [file.undone for file in files if file.undone is not None]
-    kept = () if all(item.exact for item in undone) else ("your edits since apply were kept",)
-    tuned = (item for each in undone for item in each.held if item.is_tuned)
-    notes = (f"{item.name} = {item.value}, which you had set, is gone" for item in tuned)
-    return _Prepared(path, files, tuple(file.original.raw for file in files), (*kept, *notes))
+    if not all(item.exact for item in undone):
+        yield "your edits since apply were kept"
+    for item in (held for each in undone for held in each.held if held.is_tuned):
+        yield f"{item.name} = {item.value}, which you had set, is gone"
+    for name in stay:
+        others = [each for each in home.reaching(name) if each != home.name(path)]
+        why = f"{listed(others)} is patched with it" if others else "it was patched by itself as well; revert it so"
+        yield f"{name} stays patched: {why}"
+    for name in home.missing(path):
+        yield f"{name} is not there any more, so nothing was taken back in it"

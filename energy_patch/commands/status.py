@@ -13,6 +13,8 @@ from energy_patch.refusal import Refusal
 from energy_patch.report.outcome import ModuleOutcome, Outcome, Report, listed_edits, refused_outcome
 from energy_patch.unpatch.undo import Undone
 
+AGAIN = "run apply again, or revert"
+
 
 def status(paths: Sequence[Path]) -> Report:
     """Each script: already-applied (as recorded or edited elsewhere), not-applied, or patch-modified."""
@@ -38,6 +40,8 @@ def _status(path: Path) -> Outcome:
     )
     try:
         undone = [_undone(file) for file in (first, *modules)]
+        if missing := home.missing(path):
+            raise Refusal("patch-modified", f"{missing[0]}, which is patched with it, is not there any more; {AGAIN}")
     except Refusal as refusal:
         return replace(
             refused_outcome(path, refusal, "patch-modified"),
@@ -54,7 +58,7 @@ def _status(path: Path) -> Outcome:
         strategy=first.entry.strategy,
         options=first.entry.options,
         edits=listed_edits(first.entry, first.undone),
-        notes=(*since, *(note for item in undone for note in item.notes), *edited),
+        notes=(*home.origin(path), *since, *(note for item in undone for note in item.notes), *edited),
         modules=tuple(
             ModuleOutcome(file.name, listed_edits(file.entry, file.undone)) for file in modules if file.entry
         ),
@@ -64,6 +68,6 @@ def _status(path: Path) -> Outcome:
 def _undone(file: PatchedFile) -> Undone:
     """What taking a file's patch out would give. Raises `Refusal` where it is not intact."""
     if file.undone is None:
-        message = f"{file.name}, which the script imports, is not patched any more; run apply again"
+        message = f"{file.name}, which the script imports, is not patched any more; {AGAIN}"
         raise Refusal("patch-modified", message)
     return file.undone

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from energy_patch.files.present import present_record
 from energy_patch.files.templates import template_bytes, template_names
 from energy_patch.record.codec import parse_record
 from energy_patch.record.schema import RECORD_NAME, Record, module_hash
@@ -67,12 +68,17 @@ class Module:
 
 @dataclass(frozen=True)
 class FolderState:
-    """`energy_losses/` beside a script: absent, or ours."""
+    """`energy_losses/` beside a script: absent, or ours.
+
+    `record` is the one on the disk, `raw_record`, under the names that scripts have now; `known_by` maps the names of
+    those that were copied or renamed to the recorded ones.
+    """
 
     present: bool
     record: Record | None
     modules: Mapping[str, Module]
     raw_record: bytes | None = None
+    known_by: Mapping[str, str] = field(default_factory=dict)
 
 
 def inspect_folder(folder: Path) -> FolderState:
@@ -101,7 +107,10 @@ def inspect_folder(folder: Path) -> FolderState:
     except OSError as error:
         message = f"{FOLDER_NAME}/ beside the script cannot be read ({error.strerror}); check its permissions"
         raise Refusal("unreadable", message) from None
-    return FolderState(True, record, modules, raw)
+    if record is None:
+        return FolderState(True, None, modules, raw)
+    present = present_record(folder, record)
+    return FolderState(True, present.record, modules, raw, present.known_by)
 
 
 def is_by_product(path: Path) -> bool:

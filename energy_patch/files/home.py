@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -73,10 +74,22 @@ class Home:
         return self.known[path]
 
     def files(self, script: Path) -> tuple[PatchedFile, ...]:
-        """A script, and the modules that were patched with it."""
+        """A script, and the modules that were patched with it, as far as they are there."""
         first = self.file(script)
-        reaches = first.entry.reaches if first.entry is not None else ()
-        return (first, *(replace(self.file(self.folder / name), is_module=True) for name in reaches))
+        there = (path for name in _reaches(first) if (path := self.folder / name).is_file())
+        return (first, *(replace(self.file(path), is_module=True) for path in there))
+
+    def missing(self, script: Path) -> tuple[str, ...]:
+        """The modules that were patched with a script and are not there any more."""
+        return tuple(name for name in _reaches(self.file(script)) if not (self.folder / name).is_file())
+
+    def origin(self, script: Path) -> tuple[str, ...]:
+        """A note of which recorded script this one is a copy or the new name; none where it is recorded itself."""
+        name = self.state.known_by.get(self.name(script))
+        if name is None:
+            return ()
+        what = "a copy of" if (self.folder / name).is_file() else "the new name of"
+        return (f"known by its content: {what} {name}",)
 
     def original(self, path: Path) -> Source:
         """A file without its patch. Raises `Refusal` where that cannot be taken out."""
@@ -94,6 +107,10 @@ class Home:
     def reaching(self, name: str) -> tuple[str, ...]:
         """The scripts that a module is patched with."""
         return tuple(script for script, entry in self.record.scripts.items() if name in entry.reaches)
+
+
+def _reaches(file: PatchedFile) -> tuple[str, ...]:
+    return file.entry.reaches if file.entry is not None else ()
 
 
 def home_of(path: Path) -> Home:
@@ -120,12 +137,14 @@ def patched_with(path: Path) -> str | None:
     return None
 
 
-def refuse_reached(path: Path) -> None:
-    """Refuse a module that is patched through a script: the two change together.
+def refuse_reached(path: Path, together: Collection[Path] = ()) -> None:
+    """Refuse a module that is patched through a script which is not named beside it: the two change together.
 
     Raises:
         Refusal: `conflict`.
     """
-    if (script := patched_with(path)) is not None:
+    script = patched_with(path)
+    beside = {each for each in together if each.parent == path.resolve().parent}
+    if script is not None and Path(script).resolve() not in beside:
         message = f"is patched together with {script}, which imports it; name that script instead"
         raise Refusal("conflict", message)

@@ -108,6 +108,7 @@ def _read_entry(tree: object, *, nested: bool = False) -> ScriptEntry:
         edits=regions,
         loss=_string({"loss": "", **entry}, "loss"),
         reaches=tuple(_path_name(name) for name in _list({"reaches": [], **entry}, "reaches")),
+        by_itself=_flag({"by_itself": False, **entry}, "by_itself"),
         previous=None if previous is None else _read_entry(previous, nested=True),
     )
 
@@ -117,9 +118,6 @@ def _read_region(tree: object) -> Region:
     start, end, before = _number(region, "start"), _number(region, "end"), _string(region, "before")
     if end - start != len(before):
         raise _Malformed("has an edit whose span and text differ in length")
-    tunable = region.get("tunable")
-    if not isinstance(tunable, bool):
-        raise _Malformed("has an edit whose 'tunable' is neither true nor false")
     return Region(
         start=start,
         end=end,
@@ -129,7 +127,7 @@ def _read_region(tree: object) -> Region:
         above=_string(region, "above"),
         below=_string(region, "below"),
         title=_string(region, "title"),
-        tunable=tunable,
+        tunable=_flag(region, "tunable"),
         holds={_text(name): _text(option) for name, option in _mapping(region.get("holds", {}), "'holds'").items()},
     )
 
@@ -161,6 +159,13 @@ def _string(tree: dict[str, object], key: str) -> str:
     if not isinstance(tree.get(key), str):
         raise _Malformed(f"is not a record: '{key}' should be a text")
     return _text(tree[key])
+
+
+def _flag(tree: dict[str, object], key: str) -> bool:
+    value = tree.get(key)
+    if not isinstance(value, bool):
+        raise _Malformed(f"is not a record: {key!r} is neither true nor false")
+    return value
 
 
 def _number(tree: dict[str, object], key: str) -> int:

@@ -43,7 +43,8 @@ class ScriptEntry:
     """How one file was patched. `names` maps each identifier that the patch brought in to the number of times the
     original had it already; `loss` is the new loss as `module.function` of `energy_losses/`, empty where the original
     stays, for programs that know no strategies; `reaches` are the modules that were patched because this script imports
-    them; `previous` is the entry that is being replaced, while it is."""
+    them; `by_itself` marks a file that was named on the command line, which no other file's revert takes back;
+    `previous` is the entry that is being replaced, while it is."""
 
     strategy: str
     options: Mapping[str, Value]
@@ -55,6 +56,7 @@ class ScriptEntry:
     edits: tuple[Region, ...]
     loss: str = ""
     reaches: tuple[str, ...] = ()
+    by_itself: bool = False
     previous: ScriptEntry | None = None
 
 

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from energy_patch.files import lock, templates, transaction
-from energy_patch.files.changes import FilePatch, apply_changes, revert_changes
+from energy_patch.files.changes import FilePatch, Original, apply_changes, revert_changes
 from energy_patch.files.folder import inspect_folder
 from energy_patch.files.lock import exclusive
 from energy_patch.files.transaction import ChangeSet, FileChange, sweep, write_changes
@@ -92,7 +92,7 @@ def planned(folder: Path, patch: Marked | None, names: tuple[str, ...] = ("one.p
         source = read_source(folder / name)
         entry = current_entry(record, name, source.raw)
         original = source.encode(undo(source, entry).text) if entry else source.raw
-        back[name] = (source, original)
+        back[name] = Original(source, original)
         if patch is not None:
             assert original == ORIGINAL
             patches.append(FilePatch(name, source, patch.patched, patch.entry))

@@ -255,10 +255,15 @@ def test_a_missing_line_is_named_by_the_line_above_it() -> None:
 
 
 def test_what_stands_there_twice_is_named_with_its_line() -> None:
-    edited = PATCH.after.replace("        replicate(energy_model)\n", "        replicate(energy_model)\n" * 2)
+    start, end = PATCH.after.index("    with torch.cuda"), PATCH.after.index("    return energy_loss")
+    edited = PATCH.after[:end] + PATCH.after[start:]
     refusal = refuse(edited)
-    assert "more than once" in refusal.message
-    assert refusal.line == line_with(edited, "        replicate(energy_model)")
+    said = refusal.message.splitlines()
+    line = line_with(edited, "        replicate(energy_model)")
+    assert said[said.index("This part of the patch stands there more than once:") + 1] == (
+        f"    {line}: replicate(energy_model)"
+    )
+    assert refusal.line == line
 
 
 BLOCKS = [

@@ -8,127 +8,149 @@ have:
     candidates [B * N, H, Da]  kept as [1, N, 1, H, Da]       on these N times,
     both       [B * N, H, E]   kept as [B, N, 1, H, E]        and broadcasts where they meet.
 
-(The third axis holds what a model merges with its batch: attention heads, positions.) So a rule, below, only says where
-the axes go. What no rule knows gets plain tensors of all pairs: slower, but the same.
+(The third axis holds what a model merges with its batch: attention heads, positions.) So a rule, in ``pair_rules``,
+only says where the axes go. What no rule knows gets plain tensors of all pairs: slower, but the same. What is kept is
+never written, so it may stand in many places; an operation in place gives its tensor something new to keep.
 """
 
-import math
+import contextlib
+import weakref
 from collections import Counter
-from collections.abc import Callable, Container
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
-from torch.utils._pytree import tree_flatten, tree_map
 
 
 class NoRule(Exception):
-    """A rule does not apply; the operation gets plain tensors."""
+    """A rule does not apply; the operation gets plain tensors, of all pairs, which it may mix."""
 
 
-class Rerun(Exception):
-    """The model must be called in another way: "plain" tensors, all pairs at once ("whole"), or fewer ("few")."""
+class EachPair(NoRule):
+    """A rule does not apply, but the operation treats each pair by itself."""
+
+
+class Rerun(BaseException):
+    """The model must be called with plain tensors ("plain"), all pairs at once ("whole"), or fewer of them ("few").
+
+    Not an ``Exception``, which a model may catch.
+    """
+
+    def __init__(self, way: str, reason: str) -> None:
+        super().__init__(way, reason)
+        self.way, self.reason = way, reason
+
+
+class Run:
+    """A call of the model, in one or several chunks: the ways it may still change to, and what it has met."""
+
+    def __init__(self, rules: dict[str, Callable[..., Any]], ways: set[str], memo: dict[Any, Any] | None) -> None:
+        self.rules = rules
+        self.ways = ways  # none are left when the run is over
+        self.memo = memo  # results that do not depend on candidates, for the other chunks; None if there is one
+        self.stopped: Rerun | None = None
+        self.materialised: Counter[str] = Counter()
+        self.watched: list[tuple[Tensor, int]] = []  # copies that the model sees, and their versions
+
+    def notice(self, way: str, reason: str) -> None:
+        if way in self.ways:
+            self.stopped = Rerun(way, reason)
+            raise self.stopped
+
+    def check(self) -> None:
+        """Raise what the model's own code may have caught, and notice what it wrote into a copy."""
+        if self.stopped is not None:
+            raise self.stopped
+        if any(copy._version != version for copy, version in self.watched):
+            self.notice("plain", "written through a view")
 
 
 class Grid:
-    """What the tensors of one call of the model share."""
+    """The pairs of a chunk."""
 
-    def __init__(self, rows: int, columns: int, length: int, refused: Container[str] = (), memo: Any = None) -> None:
-        self.rows, self.columns, self.pairs, self.length = rows, columns, rows * columns, length
-        self.refused = refused  # reasons to stop and to call the model in another way
-        self.memo = memo  # results that do not depend on candidates, for the other chunks; None if there is one
-        self.borrowed: set[int] = set()  # storages of the caller, which no operation may write
-        self.materialised: Counter[str] = Counter()
-
-    def notice(self, reason: str) -> None:
-        if reason in self.refused:
-            raise Rerun(reason)
+    def __init__(self, run: Run, rows: int, columns: int, length: int) -> None:
+        self.run, self.rows, self.columns, self.pairs, self.length = run, rows, columns, rows * columns, length
 
     def contexts(self, x: Tensor) -> "Pairs":
-        return self._given(x[:, None, None], fixed=True)
+        """[B, ...]"""
+        given = wrapped(x[:, None, None], 0, self)
+        given.fixed = True
+        return given  # type: ignore[no-any-return]
 
     def candidates(self, x: Tensor) -> "Pairs":
         """[B or 1, N, H, Da]"""
-        return self._given(x.unsqueeze(2), fixed=False)
-
-    def _given(self, x: Tensor, fixed: bool) -> "Pairs":
-        self.borrowed.add(x.untyped_storage().data_ptr())
-        given = _pairs(x, 0, self)
-        given.fixed, given.shared = fixed, False
-        return given
+        return wrapped(x.unsqueeze(2), 0, self)  # type: ignore[no-any-return]
 
 
 class Pairs(Tensor):
     """Stands for the tensor whose dimension ``at`` are all pairs; ``kept`` has three axes there, [B or 1, N or 1, _].
 
-    ``fixed``: does not depend on candidates. ``shared``: another tensor has the same memory.
+    ``fixed``: does not depend on candidates. ``checks``: only says which values are finite. ``twins``: tensors that
+    have the same memory, as the model sees it.
     """
 
     kept: Tensor
     at: int
     grid: Grid
     fixed: bool
-    shared: bool
+    checks: bool
+    twins: list[Callable[[], Tensor | None]] | None
     attached: Tensor | None
 
     @staticmethod
     def __new__(cls, kept: Tensor, at: int, grid: Grid) -> "Pairs":
         shape = (*kept.shape[:at], grid.pairs * kept.shape[at + 2], *kept.shape[at + 3 :])
         self: Pairs = Tensor._make_wrapper_subclass(cls, shape, dtype=kept.dtype, device=kept.device)
-        self.kept, self.at, self.grid, self.fixed, self.shared, self.attached = kept, at, grid, False, False, None
+        self.kept, self.at, self.grid = kept, at, grid
+        self.fixed, self.checks, self.twins, self.attached = False, False, None, None
         return self
 
     def plain(self, name: str = "") -> Tensor:
-        """All pairs as a plain tensor."""
+        """All pairs as a plain tensor, for the operation of that name."""
         rows, columns = self.kept.shape[self.at : self.at + 2]
         if name and (rows, columns) != (self.grid.rows, self.grid.columns):
-            self.grid.materialised[name] += 1
-            if _is_context(self):
-                self.grid.notice("few")
-        return _spread(self.kept, self.at, self.grid).flatten(self.at, self.at + 2).contiguous()
+            self.grid.run.materialised[name] += 1
+            if is_context(self):
+                self.grid.run.notice("few", name)
+        axes = self.grid.rows, self.grid.columns
+        spread = self.kept.expand(*self.kept.shape[: self.at], *axes, *self.kept.shape[self.at + 2 :])
+        return spread.flatten(self.at, self.at + 2).contiguous()
 
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
+        kwargs = dict(kwargs or {})
+        if not args and "input" in kwargs:
+            args = (kwargs.pop("input"),)
         name = func.__name__ if func.__name__ not in ("__get__", "__set__") else func.__self__.__name__ + func.__name__
-        given = [x for x in tree_flatten((args, kwargs))[0] if isinstance(x, Pairs)]
-        is_attribute = name.endswith("__get__") and name not in ("data__get__", "mT__get__")
-        if name in NATIVE or is_attribute or sum(_is_opaque(x) for x in given):
+        if name in NATIVE or (name.endswith("__get__") and name not in VIEWS):
             with torch._C.DisableTorchFunctionSubclass():
                 return func(*args, **kwargs)
-        if name in NEEDS_PLAIN and (name != "grad" or any(isinstance(x, Pairs) for x in tree_flatten(args[1:])[0])):
-            raise Rerun("plain")
-        if (name in IN_PLACE or kwargs.get("inplace") or name.rstrip("_") + "_" == name) and isinstance(args[0], Pairs):
-            return _in_place(func, name, *args, **kwargs)
-        if name in ("detach", "data__get__"):
-            return _detached(args[0])
-        result = _recalled(func, name, given, args, kwargs)
-        for x in tree_flatten(result)[0]:
-            if isinstance(x, Pairs) and not any(x is y for y in given):
-                x.fixed = all(y.fixed for y in given)
-                for y in given:
-                    if _storage(x) == _storage(y):
-                        x.shared = y.shared = True
-        return result
+        operands = [x for x in tensors((args, kwargs)) if isinstance(x, Pairs)]
+        trouble = _trouble(name, operands)
+        if trouble:
+            for x in operands:
+                x.grid.run.notice("plain", trouble)
+            return func(*_plain("", args), **_plain("", kwargs))
+        written = _written(name, args, kwargs)
+        if written is not None:
+            return _write(func, name, written, args, kwargs)
+        return _result(func, name, operands, args, kwargs)
 
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
-        """What no rule can see: an operation in C++ or in an ``autograd.Function``, whose gradient finds its way."""
-        name, first = func.__name__.partition(".")[0], _first((args, kwargs))
+        """What no rule can see: an operation in C++."""
+        name = func.__name__.partition(".")[0]
+        first = next(x for x in tensors((args, kwargs)) if isinstance(x, Pairs))
         if name == "copy_" and isinstance(args[0], Pairs) and isinstance(args[1], Pairs):
-            args[0].kept = args[1].kept
+            args[0].kept, args[0].at, args[0].attached = args[1].kept, args[1].at, None
             return args[0]
-        if func._schema.is_mutable:
-            raise Rerun("plain")
         if name in ("detach", "alias"):
-            return _detached(first)
-        if _in_functorch():
-            first.grid.notice("whole")
-        result = func(*_plain(name, args), **_plain(name, kwargs or {}))
-        _keeps_pairs(first, result)
-        return result
+            return detached(first)
+        first.grid.run.notice("plain", name)
+        return func(*_plain(name, args), **_plain(name, kwargs or {}))
 
 
 class _Connect(torch.autograd.Function):
@@ -142,25 +164,61 @@ class _Connect(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         axes = ctx.grid.rows, ctx.grid.columns, ctx.shape[ctx.at + 2]
-        return _unflatten(gradients[0], ctx.at, axes).sum_to_size(ctx.shape), None, None
+        return unflatten(gradients[0], ctx.at, axes).sum_to_size(ctx.shape), None, None
 
 
-def _pairs(kept: Tensor, at: int, grid: Grid) -> Pairs:
-    if torch.is_grad_enabled() and kept.requires_grad:
-        return _Connect.apply(kept, at, grid)  # type: ignore[no-any-return,no-untyped-call]
-    return Pairs(kept, at, grid)
+def wrapped(result: Any, at: int, grid: Grid) -> Any:
+    """What is to be kept as the tensor of pairs that the model sees; also a tuple or list of them."""
+    if not isinstance(result, Tensor):
+        return type(result)([wrapped(x, at, grid) for x in result])
+    if torch.is_grad_enabled() and result.requires_grad:
+        return _Connect.apply(result, at, grid)  # type: ignore[no-untyped-call]
+    return Pairs(result, at, grid)
 
 
-def _put(x: Pairs, kept: Tensor) -> Pairs:
-    """``kept`` in the place of what ``x`` kept so far, for autograd too."""
-    with torch._C.DisableTorchFunctionSubclass():
-        return x.copy_(_pairs(kept, x.at, x.grid))  # type: ignore[return-value]
+def unflatten(x: Any, at: int, sizes: Any) -> Any:
+    return x.unflatten(at, sizes)
 
 
-def _wrapped(result: Any, at: int, grid: Grid) -> Any:
-    if isinstance(result, Tensor):
-        return _pairs(result, at, grid)
-    return type(result)([_wrapped(x, at, grid) for x in result])
+def tensors(operands: Any) -> Iterator[Tensor]:
+    """The tensors in nested tuples, lists and dicts."""
+    if isinstance(operands, Tensor):
+        yield operands
+    elif isinstance(operands, (tuple, list)):
+        for x in operands:
+            yield from tensors(x)
+    elif isinstance(operands, dict):
+        for x in operands.values():
+            yield from tensors(x)
+
+
+def replaced(function: Callable[[Tensor], Any], operands: Any) -> Any:
+    """Nested tuples, lists and dicts with the function's result in each tensor's place."""
+    if isinstance(operands, Tensor):
+        return function(operands)
+    if isinstance(operands, dict):
+        return {name: replaced(function, x) for name, x in operands.items()}
+    if not isinstance(operands, (tuple, list)) or isinstance(operands, torch.Size):
+        return operands
+    values = [replaced(function, x) for x in operands]
+    return type(operands)(*values) if hasattr(operands, "_fields") else type(operands)(values)
+
+
+def is_context(x: Pairs) -> bool:
+    """Whether repeating it means to repeat whole contexts: positions with several features."""
+    rows, columns = x.kept.shape[x.at : x.at + 2]
+    return columns < x.grid.columns and x.grid.length in x.shape and x.kept.numel() > rows * x.grid.length
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    return isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)) or "can't allocate memory" in str(error)
+
+
+def detached(x: Pairs) -> Pairs:
+    same = Pairs(x.kept.detach(), x.at, x.grid)
+    same.fixed = x.fixed
+    same.attached = x.kept if x.attached is None else x.attached
+    return same
 
 
 def _is_opaque(x: Pairs) -> bool:
@@ -168,79 +226,97 @@ def _is_opaque(x: Pairs) -> bool:
     with torch._C.DisableTorchFunctionSubclass():
         if not x.requires_grad or type(x.grad_fn).__name__ not in ("_ConnectBackward", "CopyBackwards"):
             return x.requires_grad
-    if x.attached is not None:  # autograd has saved it detached, and now restored its place in the graph
+    if x.attached is not None:  # a checkpoint has saved it detached, and now restored its place in the graph
         x.kept, x.attached = x.attached, None
     return False
-
-
-def _detached(x: Pairs) -> Pairs:
-    same = Pairs(x.kept.detach(), x.at, x.grid)
-    same.fixed, same.shared = x.fixed, True
-    same.attached = x.kept if x.attached is None else x.attached
-    return same
-
-
-def _is_context(x: Pairs) -> bool:
-    """Whether repeating it means to repeat whole contexts: positions with several features."""
-    rows, columns = x.kept.shape[x.at : x.at + 2]
-    return columns < x.grid.columns and x.grid.length in x.shape and x.kept.numel() > rows * x.grid.length
-
-
-def _storage(x: Pairs) -> int:
-    return x.kept.untyped_storage().data_ptr()
-
-
-def _unflatten(x: Any, at: int, sizes: Any) -> Any:
-    return x.unflatten(at, sizes)
-
-
-def _spread(kept: Tensor, at: int, grid: Grid) -> Tensor:
-    return kept.expand(*kept.shape[:at], grid.rows, grid.columns, *kept.shape[at + 2 :])
 
 
 def plain(x: Tensor) -> Tensor:
     """What a model returned, as a plain tensor."""
     if not isinstance(x, Pairs):
         return x
-    if not _is_opaque(x):
-        return x.plain()
-    with torch._C.DisableTorchFunctionSubclass():
-        return x.clone()
+    if _is_opaque(x):
+        x.grid.run.notice("plain", "a backward hook")
+    return x.plain()
 
 
-def _plain(name: str, inputs: Any) -> Any:
-    return tree_map(lambda x: x.plain(name) if isinstance(x, Pairs) else x, inputs)
+def _plain(name: str, operands: Any) -> Any:
+    return replaced(lambda x: x.plain(name) if isinstance(x, Pairs) else x, operands)
 
 
-def _recalled(func: Any, name: str, given: list[Pairs], args: Any, kwargs: Any) -> Any:
-    """The result, from the memo if no operand depends on candidates and the same operation had the same operands."""
-    grid = given[0].grid
-    if grid.memo is None or name not in RULES or not all(x.fixed for x in given) or _in_functorch():
-        return _applied(func, name, given, args, kwargs)
-    mode = torch.is_grad_enabled(), torch.is_inference_mode_enabled(), _autocast(given[0].device.type)
+# ------------------------------------------------------------------------------------------------- one operation's way
+
+
+def _trouble(name: str, operands: list[Pairs]) -> str:
+    """Why only plain tensors will do, if so."""
+    if any(x.grid is not operands[0].grid for x in operands):
+        return f"{name} with a tensor of another call"
+    if any(_is_opaque(x) for x in operands):
+        return f"{name} after an autograd.Function or a backward hook"
+    if torch._C._are_functorch_transforms_active():
+        return f"{name} in torch.func"
+    return name if name in NEEDS_PLAIN or name.endswith("__set__") else ""
+
+
+def _result(func: Any, name: str, operands: list[Pairs], args: Any, kwargs: Any) -> Any:
     try:
-        key = func, mode, _identity((args, kwargs))
+        result = _recalled(func, name, operands, args, kwargs)
+    except NoRule as none:
+        return _without_rule(func, name, operands, args, kwargs, isinstance(none, EachPair))
+    if name in VIEWS:
+        for x in tensors(result):
+            if isinstance(x, Pairs) and x is not operands[0]:
+                _twins(operands[0]).append(weakref.ref(x))
+                x.twins = operands[0].twins
+    return result
+
+
+def _recalled(func: Any, name: str, operands: list[Pairs], args: Any, kwargs: Any) -> Any:
+    """The rule's result, from the memo if no operand depends on candidates and an equal operation has been there."""
+    grid = operands[0].grid
+    memo, key = grid.run.memo, None
+    if memo is not None and all(x.fixed for x in operands):
+        key = _key(func, name, args, kwargs)
+    if memo is None or key is None:
+        return _by_rule(func, name, operands, args, kwargs)
+    if key in memo:
+        return replaced(lambda x: _fixed(wrapped(x.kept, x.at, grid)), memo[key][0])  # type: ignore[attr-defined]
+    # Saved here for all chunks, outside of the checkpoint that this chunk may run in.
+    with saved_tensors_hooks(lambda x: x, lambda x: x):
+        result = _by_rule(func, name, operands, args, kwargs)
+    if all(isinstance(x, Pairs) for x in tensors(result)):
+        # The operands are held, so that no other tensor gets their identity.
+        held = [x.kept if isinstance(x, Pairs) else x for x in tensors((args, kwargs))]
+        memo[key] = replaced(lambda x: Pairs(x.kept, x.at, grid), result), held  # type: ignore[attr-defined]
+    return result
+
+
+def _fixed(x: Pairs) -> Pairs:
+    x.fixed = True
+    return x
+
+
+def _key(func: Any, name: str, args: Any, kwargs: Any) -> Any:
+    """What makes two operations the same; None for those that draw random numbers or make tensors to be filled."""
+    draws = name == "scaled_dot_product_attention" and (kwargs.get("dropout_p") or any(args[4:5]))
+    if draws or name.startswith("new_") or name.endswith("_like") or "dropout" in name or name in COMPOSED:
+        return None
+    try:
+        key = func, _mode(args[0] if args else None), _identity((args, kwargs))
         hash(key)
     except TypeError:
-        return _applied(func, name, given, args, kwargs)
-    found = grid.memo.get(key)
-    if found is None or any(_version(x) != version for x, version in found[1]):
-        # Saved here for all chunks, outside of the checkpoint that this chunk may run in.
-        with saved_tensors_hooks(lambda x: x, lambda x: x):
-            result = _applied(func, name, given, args, kwargs)
-        values = tree_map(lambda x: (x.kept, x.at) if isinstance(x, Pairs) else x, result)
-        tensors = [x for x in tree_flatten(values)[0] if isinstance(x, Tensor)]
-        # The operands are held, so that no other tensor gets their identity.
-        found = grid.memo[key] = result, [(x, _version(x)) for x in tensors], (args, kwargs)
-    return tree_map(lambda x: _pairs(x.kept, x.at, grid) if isinstance(x, Pairs) else x, found[0])
+        return None
+    return key
 
 
-def _version(x: Tensor) -> int:
-    return -1 if x.is_inference() else x._version
-
-
-def _in_functorch() -> bool:
-    return torch._C._are_functorch_transforms_active()
+def _mode(x: Any) -> Any:
+    device = next((y.device.type for y in tensors(x)), "cpu")
+    try:
+        autocast: Any = torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device)
+    except (TypeError, AttributeError):  # before torch 2.4
+        autocast = torch.is_autocast_enabled() and torch.get_autocast_gpu_dtype()
+        autocast = autocast, torch.is_autocast_cpu_enabled() and torch.get_autocast_cpu_dtype()
+    return torch.is_grad_enabled(), torch.is_inference_mode_enabled(), autocast
 
 
 def _identity(x: Any) -> Any:
@@ -249,7 +325,8 @@ def _identity(x: Any) -> Any:
         return _identity(x.kept), x.at
     if isinstance(x, Tensor):
         base = x if x._base is None else x._base
-        return id(base), x.storage_offset(), x.shape, x.stride(), _version(x), x.dtype, x.requires_grad
+        version = -1 if x.is_inference() else x._version
+        return id(base), x.storage_offset(), x.shape, x.stride(), version, x.dtype, x.requires_grad
     if isinstance(x, slice):
         return slice, _identity((x.start, x.stop, x.step))
     if isinstance(x, (tuple, list)):
@@ -261,405 +338,108 @@ def _identity(x: Any) -> Any:
     raise TypeError(type(x))
 
 
-def _autocast(device: str) -> Any:
-    try:
-        return torch.is_autocast_enabled(device)
-    except TypeError:  # before torch 2.4
-        return torch.is_autocast_enabled(), torch.is_autocast_cpu_enabled()
-
-
-def _applied(func: Any, name: str, given: list[Pairs], args: Any, kwargs: Any) -> Any:
-    """The result by a rule, or else of plain tensors."""
-    if name in RULES and kwargs.get("out") is None and not _in_functorch():
-        try:
-            return RULES[name](func, *args, **kwargs)
-        except (NoRule, AttributeError, TypeError, ValueError, IndexError, RuntimeError, ZeroDivisionError):
-            pass  # if the model is wrong, plain tensors show it
-    if name == "batch_norm":
-        given[0].grid.notice("whole")
-    result = func(*_plain(name, args), **_plain(name, kwargs))
-    _keeps_pairs(given[0], result)
-    if _in_functorch():
-        given[0].grid.notice("whole")
-        return result
-    return tree_map(lambda x: _as_pairs(given[0], x), result)
-
-
-def _as_pairs(like: Pairs, x: Any) -> Any:
-    """A plain result, still known to be of pairs."""
-    inner = like.kept.shape[like.at + 2]
-    if type(x) is not Tensor or x.dim() <= like.at or x.shape[like.at] != like.grid.pairs * inner:
-        return x
-    return _pairs(_unflatten(x, like.at, (like.grid.rows, like.grid.columns, inner)), like.at, like.grid)
-
-
-def _keeps_pairs(like: Pairs, result: Any) -> None:
-    """Notice an operation whose result has no dimension of pairs any more: it may have mixed them."""
-    for x in tree_flatten(result)[0]:
-        if isinstance(x, Tensor) and (x.dim() <= like.at or x.shape[like.at] % max(like.grid.pairs, 1)):
-            like.grid.notice("whole")
-
-
-def _in_place(func: Any, name: str, x: Pairs, *args: Any, **kwargs: Any) -> Pairs:
-    """As out of place, then instead of what was kept, or into its memory if other tensors see that too."""
-    source = _pairs(x.kept.clone(), x.at, x.grid) if x.shared else x
-    other = "__" + name[3:] if name.startswith("__i") else name.rstrip("_")
-    if other in RULES and kwargs.pop("inplace", None):
-        new = func(source, *args, **kwargs)
-    elif other in RULES and hasattr(Tensor, other):
-        new = getattr(Tensor, other)(source, *args, **kwargs)
-    else:
-        plain = source.plain(name).clone()
-        func(plain, *_plain(name, args), **_plain(name, kwargs))
-        new = _as_pairs(x, plain)
-    kept = (new if isinstance(new, Pairs) else _as_pairs(x, new)).kept.to(x.dtype)
-    if not x.shared:
-        return _put(x, kept)
-    if kept.shape != x.kept.shape or _storage(x) in x.grid.borrowed or kept.is_inference():
-        raise Rerun("plain")
-    return _put(x, x.kept.copy_(kept))
-
-
-# --------------------------------------------------------------------------------------------------------------- rules
-
-
-def _aligned(right: int, grid: Grid, x: Any) -> Any:
-    """An operand with the axes of pairs ``right`` dimensions before its end, as broadcasting would find them."""
-    if isinstance(x, Pairs):
-        if x.dim() - x.at != right:
-            raise NoRule
-        return x.kept
-    if not isinstance(x, Tensor) or x.dim() < right:
-        return x
-    at = x.dim() - right
-    if x.shape[at] != 1 and x.stride(at) == 0:  # expanded to all pairs
-        x = x.narrow(at, 0, 1)
-    elif x.shape[at] % grid.pairs == 0:
-        return _unflatten(x, at, (grid.rows, grid.columns, -1))
-    if x.shape[at] != 1:
+def _by_rule(func: Any, name: str, operands: list[Pairs], args: Any, kwargs: Any) -> Any:
+    rule = operands[0].grid.run.rules.get(name)
+    if rule is None:
         raise NoRule
-    return x[(slice(None),) * at + (None, None)]
-
-
-def _first(operands: Any) -> Pairs:
-    return next(x for x in tree_flatten(operands)[0] if isinstance(x, Pairs))
-
-
-def elementwise(func: Any, *args: Any, **kwargs: Any) -> Any:
-    x = _first((args, kwargs))
-    right, grid = x.dim() - x.at, x.grid
-    kept, options = tree_map(lambda v: _aligned(right, grid, v), (args, kwargs))
-    result = func(*kept, **options)
-    return _grown(func, x, (args, kwargs), _wrapped(result, result.dim() - 2 - right, grid))
-
-
-def _grown(func: Any, x: Pairs, operands: Any, result: Pairs) -> Pairs:
-    """Notice that contexts became one per pair."""
-    each = result.kept.numel() // math.prod(result.kept.shape[result.at : result.at + 2])
-    sizes = [
-        v.kept.numel() if isinstance(v, Pairs) else v.numel()
-        for v in tree_flatten(operands)[0]
-        if isinstance(v, Tensor)
-    ]
-    if result.kept.shape[result.at + 1] > 1 and max(sizes) < result.kept.numel():
-        for v in tree_flatten(operands)[0]:
-            if isinstance(v, Pairs) and _is_context(v) and each <= 2 * v.kept.numel() // v.kept.shape[v.at]:
-                x.grid.materialised[func.__name__] += 1
-                x.grid.notice("few")
+    try:
+        result = rule(func, *args, **kwargs)
+    # If the model is wrong, plain tensors show it. Not any Exception: a checkpoint stops its recomputation by one.
+    except (TypeError, ValueError, LookupError, AttributeError, RuntimeError, ArithmeticError, StopIteration) as error:
+        if is_out_of_memory(error):
+            raise
+        raise NoRule from error
+    fixed = all(x.fixed for x in operands)
+    checks = name in CHECKS or all(x.checks for x in operands)
+    for x in tensors(result):
+        if isinstance(x, Pairs) and not any(x is y for y in operands):
+            x.fixed, x.checks = fixed, checks
     return result
 
 
-def like(func: Any, x: Pairs, *args: Any, **kwargs: Any) -> Any:
-    """Its own tensor argument gives a dtype or a device only."""
-    if not isinstance(x, Pairs):
-        return func(x, *tree_map(lambda v: v.kept if isinstance(v, Pairs) else v, args), **kwargs)
-    args = tree_map(lambda v: v.kept if isinstance(v, Pairs) else v, args)
-    return _wrapped(func(x.kept, *args, **kwargs), x.at, x.grid)
+def _without_rule(func: Any, name: str, operands: list[Pairs], args: Any, kwargs: Any, each: bool) -> Any:
+    """The result of plain tensors, still known to be of pairs unless it has the memory of an operand."""
+    run = operands[0].grid.run
+    if not each:
+        run.notice("whole", name)
+    copies: list[tuple[Pairs, Tensor]] = []
 
+    def copy(x: Tensor) -> Tensor:
+        if isinstance(x, Pairs):
+            copies.append((x, x.plain(name)))
+        return copies[-1][1] if isinstance(x, Pairs) else x
 
-def new(func: Any, x: Pairs, *args: Any, **kwargs: Any) -> Any:
-    return func(x.kept, *args, **kwargs)
-
-
-def along(position: int, default: Any = None, operands: int = 1) -> Callable[..., Any]:
-    """Along other dimensions than that of the pairs; ``position`` of the argument that names them."""
-
-    def rule(func: Any, *given: Any, **named: Any) -> Any:
-        args: list[Any]
-        kwargs: dict[str, Any]
-        x, args, kwargs = _first(given), list(given), dict(named)
-        right, grid = x.dim() - x.at, x.grid
-        word = "dims" if "dims" in kwargs else "dim"
-        dim = kwargs.pop(word, args[position] if len(args) > position else default)
-        if isinstance(dim, Tensor):  # the maximum of two tensors
-            return elementwise(func, *args, **kwargs)
-        if dim is None:
-            return _over_all(func, x, kwargs)
-        dims = [d % x.dim() for d in (dim if isinstance(dim, (tuple, list)) else [dim])]
-        if isinstance(dim, bool) or x.at in dims or not dims:
-            grid.notice("whole")
-            raise NoRule
-        args[:operands] = [_aligned(right, grid, v) for v in args[:operands]]
-        moved = [d + 2 * (d > x.at) for d in dims]
-        value = moved if isinstance(dim, (tuple, list)) else moved[0]
-        if len(args) > position:
-            args[position] = value
+    result = func(*replaced(copy, args), **replaced(copy, kwargs))
+    views = [(x, y) for x, y in copies if any(_same_memory(y, z) for z in tensors(result))]
+    for x, y in views:
+        if y.is_inference():
+            run.notice("plain", name)  # there is no version to watch
         else:
-            kwargs[word] = value
-        result = func(*args, **kwargs)
-        one = tree_flatten(result)[0][0]
-        gone = one.dim() < x.dim() + 2
-        return _wrapped(result, x.at - gone * sum(d < x.at for d in dims), grid)
-
-    return rule
+            _twins(x).append(lambda y=y: y)  # type: ignore[misc]
+            run.watched.append((y, y._version))
+    return result if views else replaced(lambda y: _as_pairs(operands[0], y), result)
 
 
-def _over_all(func: Any, x: Pairs, kwargs: Any) -> Any:
-    if func.__name__ not in ("all", "any"):
-        x.grid.notice("whole")
-    if func.__name__ not in ("all", "any", "mean", "amax", "amin", "max", "min"):
-        raise NoRule
-    return func(x.kept, **kwargs)
+def _same_memory(x: Tensor, y: Tensor) -> bool:
+    return y.layout == torch.strided and x.untyped_storage().data_ptr() == y.untyped_storage().data_ptr() != 0
 
 
-def linear(func: Any, x: Pairs, *weights: Any, **kwargs: Any) -> Any:
-    """Over the last dimensions, with weights that are no pairs."""
-    over = len(weights[0]) if isinstance(weights[0], (tuple, list)) else 1
-    if any(isinstance(w, Pairs) for w in weights) or x.dim() - x.at <= over:
-        raise NoRule
-    return _wrapped(func(x.kept, *weights, **kwargs), x.at, x.grid)
+def _twins(x: Pairs) -> list[Callable[[], Tensor | None]]:
+    x.twins = [weakref.ref(x)] if x.twins is None else x.twins
+    return x.twins
 
 
-def per_row(func: Any, x: Pairs, *args: Any, **kwargs: Any) -> Any:
-    """Of a first dimension that is only a batch."""
-    training = func.__name__ == "batch_norm" and (kwargs.get("training") or args[0] is None)
-    if x.at or x.dim() < 3 or training or any(isinstance(v, Pairs) for v in tree_flatten((args, kwargs))[0]):
-        raise NoRule
-    result = func(x.kept.flatten(0, 2), *args, **kwargs)
-    return _wrapped(result.unflatten(0, x.kept.shape[:3]), 0, x.grid)
+def _as_pairs(like: Pairs, x: Tensor) -> Tensor:
+    grid, inner = like.grid, like.kept.shape[like.at + 2]
+    if type(x) is not Tensor or x.dim() <= like.at or x.shape[like.at] != grid.pairs * inner:
+        return x
+    return wrapped(unflatten(x, like.at, (grid.rows, grid.columns, inner)), like.at, grid)  # type: ignore[no-any-return]
 
 
-def matmul(func: Any, x: Any, y: Any) -> Any:
-    """Where one operand has no axis of the other's, ``einsum`` makes that axis a part of the matrices."""
-    one = _first((x, y))
-    right = one.dim() - one.at
-    if not isinstance(y, Pairs) and y.dim() == 2 and right > 1:
-        return _wrapped(func(x.kept, y), x.at, x.grid)
-    x, y = (_aligned(right, one.grid, v) for v in (x, y))
-    if right < 3:
-        raise NoRule
-    result = torch.einsum("...lk,...km->...lm", x, y)
-    return _wrapped(result, result.dim() - 2 - right, one.grid)
+def _written(name: str, args: Any, kwargs: Any) -> Any:
+    """What the operation writes, or None."""
+    if kwargs.get("out") is not None:
+        return kwargs["out"]
+    in_place = kwargs.get("inplace") or name in IN_PLACE or (name.endswith("_") and not name.endswith("__"))
+    return args[0] if in_place and args else None
 
 
-def einsum(func: Any, equation: Any, *operands: Any) -> Any:
-    operands = tuple(operands[0]) if isinstance(operands[0], (tuple, list)) else operands
-    terms, _, result = equation.replace(" ", "").partition("->")
-    terms, x = terms.split(","), _first(operands)
-    letter = terms[next(i for i, v in enumerate(operands) if v is x)][x.at]
-    if "." in equation or result.count(letter) != 1 or set("XYZ") & set(equation):
-        x.grid.notice("whole")
-        raise NoRule
-    at = [term.find(letter) for term in terms]
-    if any(isinstance(v, Pairs) and v.at != i for v, i in zip(operands, at, strict=True)):
-        raise NoRule
-    kept = [v if i < 0 else _aligned(v.dim() - i, x.grid, v) for v, i in zip(operands, at, strict=True)]
-    return _wrapped(func(equation.replace(letter, "XYZ"), *kept), result.index(letter), x.grid)
+def _write(func: Any, name: str, written: Any, args: Any, kwargs: Any) -> Any:
+    run = next(x for x in tensors((args, kwargs)) if isinstance(x, Pairs)).grid.run
+    if not isinstance(written, Pairs):
+        run.notice("plain" if any(isinstance(x, Pairs) for x in tensors(written)) else "whole", name)
+        return func(*_plain(name, args), **_plain(name, kwargs))
+    if written is kwargs.get("out"):
+        run.notice("plain", name)
+    if any(twin() is not None and twin() is not written for twin in written.twins or ()):
+        run.notice("plain", f"{name} on a tensor whose memory another tensor has")
+    if written.kept.requires_grad and not torch.is_grad_enabled():
+        run.notice("plain", f"{name} with gradients disabled")
+    new = _out_of_place(func, name, written, args[1:], {**kwargs, "inplace": False} if "inplace" in kwargs else kwargs)
+    if not isinstance(new, Pairs) or new.shape != written.shape or not torch.can_cast(new.dtype, written.dtype):
+        run.notice("plain", name)
+        return new
+    written.fixed, written.checks = new.fixed, new.checks
+    with torch._C.DisableTorchFunctionSubclass():
+        return written.copy_(wrapped(new.kept.to(written.dtype), new.at, new.grid))
 
 
-def attention(
-    func: Any, q: Any, k: Any, v: Any, attn_mask: Any = None, dropout_p: float = 0.0, is_causal: bool = False, **kw: Any
-) -> Any:
-    """Queries that differ where keys do not are one longer query."""
-    x = _first((q, k, v, attn_mask))
-    right, grid = x.dim() - x.at, x.grid
-    q, k, v, mask = (_aligned(right, grid, t) for t in (q, k, v, attn_mask))
-    if right < 3 or not q.dim() == k.dim() == v.dim() or kw.get("enable_gqa"):
-        raise NoRule
-    at, length = q.dim() - right - 2, q.shape[-2]
-    together: Any = torch.broadcast_shapes
-    batch = list(together(*(t.shape[:-2] for t in (q, k, v))))
-    if dropout_p and batch[at : at + 2] != [grid.rows, grid.columns]:
-        raise NoRule  # each pair draws its own
-    fold = [i for i in (at, at + 1) if batch[i] > 1 and k.shape[i] == v.shape[i] == 1]
-    inner = list(range(-2 - len(fold), -2))
-    rest = [n for i, n in enumerate(batch) if i not in fold]
-    if is_causal and fold:
-        mask, is_causal = torch.ones(length, k.shape[-2], dtype=torch.bool, device=q.device).tril(), False
-
-    def four(t: Tensor) -> Tensor:
-        return t.flatten(0, -4) if t.dim() > 4 else t  # what the fast kernels take
-
-    def lengthened(t: Tensor) -> Tensor:
-        return four(t.expand(*batch, length, -1).movedim(fold, inner).flatten(-2 - len(fold), -2))
-
-    def once(t: Tensor) -> Tensor:
-        return four(t.squeeze(tuple(fold)).expand(*rest, -1, -1))
-
-    if mask is not None:
-        mask = mask[(None,) * (q.dim() - mask.dim())]
-        mask = once(mask) if all(mask.shape[i] == 1 for i in [*fold, -2]) else lengthened(mask)
-    result = func(lengthened(q), once(k), once(v), mask, dropout_p, is_causal, **kw)
-    result = result.reshape(*rest, *(batch[i] for i in fold), length, -1).movedim(inner, fold)
-    return _wrapped(result, at, grid)
-
-
-def multi_head_attention(
-    func: Any, query: Any, key: Any, value: Any, size: int, heads: int, weight: Any, bias: Any, bias_k: Any,
-    bias_v: Any, add_zero_attn: bool, dropout_p: float, out_weight: Any, out_bias: Any, training: bool = True,
-    key_padding_mask: Any = None, need_weights: bool = True, attn_mask: Any = None,
-    use_separate_proj_weight: bool = False, q_proj_weight: Any = None, k_proj_weight: Any = None,
-    v_proj_weight: Any = None, static_k: Any = None, static_v: Any = None, average_attn_weights: bool = True,
-    is_causal: bool = False,
-) -> Any:  # fmt: skip
-    """Written out in operations that have rules; dimensions are [L, B * N, E], as the function's own."""
-    if query.dim() != 3 or add_zero_attn or any(t is not None for t in (bias_k, bias_v, static_k, static_v)):
-        raise NoRule
-    split = (q_proj_weight, k_proj_weight, v_proj_weight) if use_separate_proj_weight else weight.chunk(3)
-    q, k, v = (
-        _unflatten(F.linear(t, w, b), -1, (heads, -1)).permute(1, 2, 0, 3)
-        for t, w, b in zip((query, key, value), split, (None,) * 3 if bias is None else bias.chunk(3), strict=True)
-    )
-    mask = None if attn_mask is None else _additive(attn_mask, q)
-    if mask is not None and mask.dim() == 3:
-        mask = mask.unflatten(0, (-1, heads))
-    if key_padding_mask is not None:
-        padding = _additive(key_padding_mask, q)[:, None, None]
-        mask = padding if mask is None else mask + padding
-    dropout_p, weights = dropout_p if training else 0.0, None
-    if need_weights:
-        scores = q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5
-        weights = F.dropout((scores if mask is None else scores + mask).softmax(-1), dropout_p)
-        result = weights @ v
-        weights = weights.mean(1) if average_attn_weights else weights
-    else:
-        result = F.scaled_dot_product_attention(q, k, v, mask, dropout_p)
-    return F.linear(result.permute(2, 0, 1, 3).flatten(-2), out_weight, out_bias), weights
-
-
-def _additive(mask: Any, q: Any) -> Any:
-    if mask.dtype != torch.bool:
-        return mask
-    return torch.zeros_like(mask, dtype=q.dtype).masked_fill(mask, -math.inf)
-
-
-def view(func: Any, x: Pairs, *args: Any, **kwargs: Any) -> Any:
-    """The pairs stay together with what follows them: at the place with as much before it."""
-    shapes = tree_map(lambda v: torch.empty(v.shape, device="meta") if isinstance(v, Tensor) else v, (x, *args))
-    new = func(*shapes, **kwargs).shape
-    before = math.prod(x.shape[: x.at])
-    places = (i for i, n in enumerate(new) if math.prod(new[:i]) == before and n % x.grid.pairs == 0)
-    at = next(places, None)
-    if at is None or any(isinstance(v, torch.dtype) for v in args):
-        raise NoRule
-    axes = (*x.kept.shape[x.at : x.at + 2], new[at] // x.grid.pairs)
-    return _wrapped(x.kept.reshape(*new[:at], *axes, *new[at + 1 :]), at, x.grid)
-
-
-def permute(func: Any, x: Pairs, *args: Any, **kwargs: Any) -> Any:
-    """A tensor whose sizes are all different shows where the dimensions go."""
-    order = [n - 2 for n in func(torch.empty(tuple(range(2, 2 + x.dim())), device="meta"), *args, **kwargs).shape]
-    moved = [v for d in order for v in ((d, d + 1, d + 2) if d == x.at else (d + 2 * (d > x.at),))]
-    return _wrapped(x.kept.permute(moved), order.index(x.at), x.grid)
-
-
-def expand(func: Any, x: Pairs, *sizes: Any) -> Any:
-    """Of other dimensions; also ``repeat``."""
-    same = 1 if func.__name__ == "repeat" else -1
-    new = list(sizes[0] if isinstance(sizes[0], (tuple, list)) else sizes)
-    at = len(new) - x.dim() + x.at
-    if new[at] not in (same, x.shape[x.at] * -same):
-        raise NoRule
-    return _wrapped(func(x.kept, *new[:at], same, same, same, *new[at + 1 :]), at, x.grid)
-
-
-def repeat_interleave(func: Any, x: Pairs, repeats: int, dim: Any = None) -> Any:
-    return x if repeats == 1 and dim is not None else along(2)(func, x, repeats, dim)
-
-
-def _key(x: Pairs, key: Any) -> tuple[Any, int]:
-    """An index of the kept axes, and where the pairs are in the result."""
-    key = list(key) if isinstance(key, tuple) else [key]
-    if any(k is Ellipsis for k in key):
-        i = next(i for i, k in enumerate(key) if k is Ellipsis)
-        key[i : i + 1] = [slice(None)] * (x.dim() - sum(k is not None for k in key) + 1)
-    key += [slice(None)] * (x.dim() - sum(k is not None for k in key))
-    place = next(i for i, _ in enumerate(key) if key[i] is not None and sum(k is not None for k in key[:i]) == x.at)
-    if not isinstance(key[place], slice) or key[place].indices(x.shape[x.at]) != (0, x.shape[x.at], 1):
-        x.grid.notice("whole")
-        raise NoRule
-    lists = [k for k in key if not (k is None or isinstance(k, slice) or type(k) is int)]
-    if len(lists) > 1 or any(isinstance(k, (Pairs, bool)) or torch.as_tensor(k).dim() != 1 for k in lists):
-        raise NoRule
-    return (*key[:place], *[slice(None)] * 3, *key[place + 1 :]), sum(type(k) is not int for k in key[:place])
-
-
-def get_item(func: Any, x: Pairs, key: Any) -> Any:
-    key, at = _key(x, key)
-    return _wrapped(x.kept[key], at, x.grid)
-
-
-def cat(func: Any, tensors: Any, dim: int = 0, **kwargs: Any) -> Any:
-    x = _first(tensors)
-    right, grid, dim = x.dim() - x.at, x.grid, kwargs.get("axis", dim) % x.dim()
-    if dim == x.at or any(t.dim() != x.dim() for t in tensors):
-        grid.notice("whole")
-        raise NoRule
-    kept = [_aligned(right, grid, t) for t in tensors]
-    axes = [max(t.shape[x.at + i] for t in kept) for i in range(3)]
-    wide = [t.expand(*t.shape[: x.at], *axes, *t.shape[x.at + 3 :]) for t in kept]
-    return _grown(func, x, tensors, _wrapped(func(wide, dim + 2 * (dim > x.at)), x.at, grid))
-
-
-def stack(func: Any, tensors: Any, dim: int = 0) -> Any:
-    return torch.cat([t.unsqueeze(dim) for t in tensors], dim)
-
-
-def dropout(func: Any, x: Pairs, p: float = 0.5, training: bool = True, *args: Any, **kwargs: Any) -> Any:
-    if training and p:
-        raise NoRule  # a mask for each pair
-    return x
-
-
-TABLE: dict[Callable[..., Any], str] = {
-    elementwise: """
-        add sub subtract mul multiply div divide true_divide floor_divide remainder fmod pow float_power square sqrt
-        rsqrt exp exp2 expm1 log log2 log10 log1p neg negative positive abs absolute sign reciprocal sin cos tan asin
-        acos atan atan2 sinh cosh tanh sigmoid logit erf erfc relu relu6 silu gelu elu selu celu mish softplus softsign
-        leaky_relu hardtanh hardswish hardsigmoid logsigmoid log_sigmoid tanhshrink threshold clamp clip clamp_min
-        clamp_max maximum minimum lerp addcmul addcdiv where masked_fill nan_to_num isfinite isnan isinf eq ne gt lt ge
-        le logical_and logical_or logical_not logical_xor bitwise_and bitwise_or bitwise_xor bitwise_not floor ceil
-        round trunc frac hypot float double half bfloat16 bool int long contiguous clone rsub rdiv
-        __add__ __radd__ __sub__ __rsub__ __mul__ __rmul__ __truediv__ __rtruediv__ __div__ __pow__ __rpow__ __neg__
-        __abs__ __pos__ __invert__ __and__ __or__ __xor__ __eq__ __ne__ __gt__ __lt__ __ge__ __le__ __mod__""",
-    like: "to type_as zeros_like ones_like full_like empty_like",
-    new: "new_zeros new_ones new_full new_empty new_tensor",
-    along(1): """
-        sum mean prod std var amax amin all any max min argmax argmin softmax log_softmax softmin logsumexp cumsum
-        cumprod flip median select narrow index_select nansum nanmean count_nonzero""",
-    along(1, -1): "sort argsort glu",
-    along(1, 0): "unbind",
-    along(2, 0): "split chunk tensor_split",
-    along(2, -1): "topk kthvalue diff",
-    along(2): "norm linalg_norm linalg_vector_norm roll",
-    along(2, 1): "normalize",
-    along(2, 1, operands=2): "cosine_similarity",
-    linear: "linear layer_norm rms_norm embedding one_hot",
-    per_row: "conv1d conv2d group_norm batch_norm max_pool1d avg_pool1d adaptive_avg_pool1d interpolate",
-    matmul: "matmul bmm __matmul__",
-    einsum: "einsum",
-    attention: "scaled_dot_product_attention",
-    multi_head_attention: "multi_head_attention_forward",
-    view: "view reshape flatten unflatten squeeze unsqueeze view_as reshape_as",
-    permute: "permute transpose swapaxes swapdims movedim moveaxis t mT__get__",
-    expand: "expand repeat",
-    repeat_interleave: "repeat_interleave",
-    get_item: "__getitem__",
-    cat: "cat concat concatenate",
-    stack: "stack",
-    dropout: "dropout alpha_dropout feature_dropout",
-}
-RULES = {name: rule for rule, names in TABLE.items() for name in names.split()}
+def _out_of_place(func: Any, name: str, x: Pairs, args: Any, kwargs: Any) -> Any:
+    """The result of an operation in place as a new tensor."""
+    if "inplace" in kwargs:
+        return func(x, *args, **kwargs)
+    if name == "__setitem__":
+        with contextlib.suppress(NoRule):
+            return _by_rule(func, name, [x], (x, *args), kwargs)
+    other = "__" + name[3:] if name in IN_PLACE else name[:-1]
+    function = next((getattr(place, other) for place in (Tensor, F, torch) if hasattr(place, other)), None)
+    if other in x.grid.run.rules and function is not None:
+        return function(x, *args, **kwargs)
+    if name not in FILLS:
+        x.grid.run.notice("whole", name)
+    copy = x.plain(name).clone()
+    func(copy, *_plain(name, args), **_plain(name, kwargs))
+    return _as_pairs(x, copy)
 
 
 def _names(text: str) -> frozenset[str]:
@@ -669,7 +449,19 @@ def _names(text: str) -> frozenset[str]:
 # Of the shape, the dtype or the object: answered by the stand-in itself.
 NATIVE = _names("""
     size dim ndimension numel nelement __len__ is_floating_point is_complex is_signed element_size __hash__
-    is_tensor get_device is_contiguous is_same_size requires_grad_ requires_grad__set__ is_inference stride backward""")
-IN_PLACE = _names("__setitem__ __iadd__ __isub__ __imul__ __itruediv__ __ipow__ __iand__ __ior__ __ixor__")
-# Of one tensor's place in the graph, which a stand-in does not have.
-NEEDS_PLAIN = _names("grad register_hook retain_grad data__set__")
+    is_tensor get_device is_contiguous is_same_size is_inference stride""")
+# Of one tensor's place in the graph or in memory, which a stand-in does not have.
+NEEDS_PLAIN = _names("""
+    grad backward register_hook register_post_accumulate_grad_hook retain_grad requires_grad_ detach_ numpy __array__
+    data_ptr storage untyped_storage __dlpack__ share_memory_ set_ resize_ resize_as_ as_strided_""")
+# The result may have the memory of the operand.
+VIEWS = _names("""
+    view reshape flatten unflatten squeeze unsqueeze view_as reshape_as permute transpose swapaxes swapdims movedim
+    moveaxis t T__get__ mT__get__ H__get__ mH__get__ expand expand_as select narrow unbind split chunk tensor_split
+    __getitem__ to type type_as float double half bfloat16 bool int long contiguous cpu cuda detach data__get__""")
+IN_PLACE = _names("__setitem__ __iadd__ __isub__ __imul__ __itruediv__ __ipow__ __iand__ __ior__ __ixor__ __imod__")
+FILLS = _names("zero_ fill_ normal_ uniform_ bernoulli_ exponential_ random_ log_normal_ cauchy_ geometric_ copy_")
+# Of finite values they say the same whatever the values are.
+CHECKS = _names("isfinite isnan isinf")
+# Their parts are remembered, and a part may draw random numbers.
+COMPOSED = _names("multi_head_attention_forward stack")

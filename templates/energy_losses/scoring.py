@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from .pairs import Grid, Rerun, plain
+from .pair_rules import RULES
+from .pairs import Grid, Rerun, Run, is_out_of_memory, plain
 from .ranks import unwrapped
 
 # Candidates beyond so many steps are scored in further chunks. A pass of 8192 steps fills a device, and takes about
@@ -56,7 +57,10 @@ def energy_matrix(
 
 
 def materialised(energy_model: nn.Module) -> dict[str, int]:
-    """Operations of the model's last call that had no rule, and how many there were of each, dropout not counted."""
+    """Operations of the model's last call that had real copies, and how many there were of each, dropout not counted.
+
+    Where the whole call had them, the only name is ``plain pairs: REASON``.
+    """
     counts = _materialised.get(unwrapped(energy_model), Counter())
     return {name: count for name, count in counts.most_common() if "dropout" not in name}
 
@@ -70,57 +74,70 @@ class _Scores:
 
     def matrix(self, chunk: int | None) -> Tensor:
         """Energies [B, N], in passes of as many candidates as the model allows."""
-        size = self.count if _mixes_pairs(self.model) else chunk or 0
         if self.rows * self.count == 0 or _has_compiled_parts(self.model):
-            return self._in_chunks(size or max(1, self.rows), None)
-        size = size or max(1, _STEPS_PER_PASS // (self.rows * self.candidates.shape[2]))
-        refused = {"few"} if chunk is None and self.rows < min(size, self.count) else set()
+            return self._plain("a part is compiled")
+        size = chunk or max(1, _STEPS_PER_PASS // (self.rows * self.candidates.shape[2]))
+        size = self.count if _mixes_pairs(self.model) else min(size, self.count)
+        ways = {"plain"} | ({"few"} if chunk is None and self.rows < size else set())
         while True:
-            refused |= {"whole"} if size < self.count else set()
+            ways |= {"whole"} if size < self.count else set()
             try:
-                with _buffers_restored(self.model, Rerun):
-                    energies = self._in_chunks(size, refused)
-                refused.clear()  # what runs again in the backward pass has no other way
-                return energies
-            except Rerun as reason:
-                if str(reason) == "plain":
-                    return self._in_chunks(self.count, None)
-                size, refused = self.rows if str(reason) == "few" else self.count, set()
+                with _buffers_restored(self.model):
+                    return self._in_chunks(size, ways)
+            except Rerun as rerun:
+                way, reason = rerun.way, rerun.reason
+            except Exception as error:
+                if is_out_of_memory(error):
+                    raise
+                way, reason = "plain", f"{type(error).__name__}: {error}"
+            finally:
+                ways.clear()  # a stand-in that the model has kept, and the backward pass, have no other way
+            if way == "plain":
+                return self._plain(reason)
+            size, ways = self.rows if way == "few" else self.count, {"plain"}
 
-    def _in_chunks(self, size: int, refused: set[str] | None) -> Tensor:
+    def _plain(self, reason: str) -> Tensor:
+        """All pairs at once, as any model can be called; if that raises too, the model is wrong."""
+        _materialised[self.model] = Counter({f"plain pairs: {reason}": 1})
+        mask = None if self.pad_mask is None else self.pad_mask.repeat_interleave(self.count, dim=0)
+        actions = self.candidates.expand(self.rows, -1, -1, -1).flatten(0, 1)
+        return self._called(self.h.repeat_interleave(self.count, dim=0), actions, mask, self.count)
+
+    def _in_chunks(self, size: int, ways: set[str]) -> Tensor:
         """Later chunks run again in the backward pass; what concerns contexts only they find in a memo."""
         parts = self.candidates.tensor_split(max(1, -(-self.count // size)), dim=1)
-        memo: dict[Any, Any] | None = {} if len(parts) > 1 else None
-        counts = _materialised[self.model] = Counter()
-
-        def score(part: Tensor) -> Tensor:
-            return self._pairs(part) if refused is None else self._part(part, refused, memo, counts)
-
-        energies = [score(parts[0])]
+        run = Run(RULES, ways, {} if len(parts) > 1 else None)
+        before = _versions(self.model)
+        energies = [self._part(parts[0], run)]
+        if len(parts) > 1 and _versions(self.model) != before:
+            run.notice("whole", "a buffer that each call changes")
         for part in parts[1:]:
             again = torch.is_grad_enabled()
-            energies.append(checkpoint(score, part, use_reentrant=False) if again else score(part))
+            energies.append(checkpoint(self._part, part, run, use_reentrant=False) if again else self._part(part, run))
+        run.check()
+        _materialised[self.model] = run.materialised
         return torch.cat(energies, dim=1)
 
-    def _part(self, part: Tensor, refused: set[str], memo: dict[Any, Any] | None, counts: Counter[str]) -> Tensor:
-        grid = Grid(self.rows, part.shape[1], self.h.shape[1], refused, memo)
+    def _part(self, part: Tensor, run: Run) -> Tensor:
+        grid = Grid(run, self.rows, part.shape[1], self.h.shape[1])
         mask = None if self.pad_mask is None else grid.contexts(self.pad_mask)
+        energies = self._called(grid.contexts(self.h), grid.candidates(part), mask, part.shape[1])
+        run.check()
+        return energies
+
+    def _called(self, h: Tensor, a: Tensor, mask: Tensor | None, count: int) -> Tensor:
         call: Any = self.model._call_impl  # not what torch.compile has put in its place
-        energies = _first(call(grid.contexts(self.h), grid.candidates(part), mask))
-        counts.update(grid.materialised)
-        return plain(energies).reshape(self.rows, -1)
-
-    def _pairs(self, part: Tensor) -> Tensor:
-        """As any model can be called."""
-        mask = None if self.pad_mask is None else self.pad_mask.repeat_interleave(part.shape[1], dim=0)
-        actions = part.expand(self.rows, -1, -1, -1).flatten(0, 1)
-        h = self.h.repeat_interleave(part.shape[1], dim=0)
-        call: Any = self.model._call_impl
-        return _first(call(h, actions, mask)).reshape(self.rows, -1)
+        output = call(h, a, mask)
+        output = output[0] if isinstance(output, (tuple, list)) else output
+        if not isinstance(output, Tensor) or output.numel() != self.rows * count:
+            seen = [*output.shape] if isinstance(output, Tensor) else type(output).__name__
+            expected = f"{self.rows} x {count} pairs, [{self.rows * count}, 1]"
+            raise ValueError(f"{type(self.model).__name__} must return an energy for each of {expected}; got {seen}")
+        return plain(output).reshape(self.rows, count)
 
 
-def _first(output: Any) -> Tensor:
-    return output[0] if isinstance(output, (tuple, list)) else output  # type: ignore[no-any-return]
+def _versions(model: nn.Module) -> list[tuple[int, int]]:
+    return [(id(x), -1 if x.is_inference() else x._version) for x in model.buffers()]
 
 
 class _Call(nn.Module):
@@ -168,7 +185,7 @@ def _has_compiled_parts(model: nn.Module) -> bool:
 
 
 @contextlib.contextmanager
-def _buffers_restored(model: nn.Module, error: type[Exception]) -> Iterator[None]:
+def _buffers_restored(model: nn.Module) -> Iterator[None]:
     """A pass that is given up leaves no trace in the model's buffers."""
     before = [
         (module._buffers, name, buffer, buffer.clone())
@@ -178,7 +195,7 @@ def _buffers_restored(model: nn.Module, error: type[Exception]) -> Iterator[None
     ]
     try:
         yield
-    except error:
+    except BaseException:
         with torch.no_grad():
             for buffers, name, buffer, copy in before:
                 buffers[name] = buffer.copy_(copy)

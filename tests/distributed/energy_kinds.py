@@ -13,7 +13,7 @@ KINDS: list[Any] = []
 STAND_IN: list[Any] = []  # those of which nothing is materialised
 
 
-def _kind(stands_in: bool) -> Callable[[Any], Any]:
+def kind(stands_in: bool) -> Callable[[Any], Any]:
     def make(attend: Any) -> Any:
         class Kind(zoo.CrossEnergy):
             def __init__(self, **options: Any) -> None:
@@ -60,19 +60,19 @@ def softmax_attention(model: Any, t: Tensor, c: Tensor, m: Tensor | None) -> Ten
     return (scores.softmax(-1) @ v).transpose(1, 2).flatten(2)
 
 
-@_kind(True)
+@kind(True)
 def own_attention(model: Any, t: Tensor, c: Tensor, m: Tensor | None) -> Tensor:
     q, k, v = heads(model.q(t)), heads(model.k(c)), heads(model.v(c))
     allowed = None if m is None else ~m[:, None, None, :]
     return F.scaled_dot_product_attention(q, k, v, attn_mask=allowed).transpose(1, 2).reshape(t.shape)
 
 
-@_kind(True)
+@kind(True)
 def softmax_by_hand(model: Any, t: Tensor, c: Tensor, m: Tensor | None) -> Tensor:
     return softmax_attention(model, t, c, m)
 
 
-@_kind(True)
+@kind(True)
 def heads_in_the_batch(model: Any, t: Tensor, c: Tensor, m: Tensor | None) -> Tensor:
     pairs, steps, length = len(t), t.shape[1], c.shape[1]
     q = model.q(t).transpose(0, 1).contiguous().view(steps, pairs * 2, 4).transpose(0, 1)
@@ -84,7 +84,7 @@ def heads_in_the_batch(model: Any, t: Tensor, c: Tensor, m: Tensor | None) -> Te
     return torch.bmm(weights, k).transpose(0, 1).contiguous().view(steps, pairs, 8).transpose(0, 1)
 
 
-@_kind(True)
+@kind(True)
 def einsum_attention(model: Any, t: Tensor, c: Tensor, m: Tensor | None) -> Tensor:
     scores = torch.einsum("bhqe,bhke->bhqk", heads(model.q(t)), heads(model.k(c)))
     if m is not None:
@@ -92,24 +92,24 @@ def einsum_attention(model: Any, t: Tensor, c: Tensor, m: Tensor | None) -> Tens
     return torch.einsum("bhqk,bhke->bqhe", scores.softmax(-1), heads(model.v(c))).flatten(-2)
 
 
-@_kind(True)
+@kind(True)
 def film(model: Any, t: Tensor, c: Tensor, m: Tensor | None) -> Tensor:
     scale, shift = model.two(pooled(c, m)).chunk(2, -1)
     return t * (1 + scale[:, None]) + shift.unsqueeze(1)
 
 
-@_kind(True)
+@kind(True)
 def decoder(model: Any, t: Tensor, c: Tensor, m: Tensor | None) -> Tensor:
     return model.decoder(t, c, memory_key_padding_mask=m)  # type: ignore[no-any-return]
 
 
-@_kind(True)
+@kind(True)
 def causal_decoder(model: Any, t: Tensor, c: Tensor, m: Tensor | None) -> Tensor:
     causal = nn.Transformer.generate_square_subsequent_mask(t.shape[1], dtype=t.dtype)
     return model.stack(t, c, tgt_mask=causal, memory_key_padding_mask=m, tgt_is_causal=True)  # type: ignore[no-any-return]
 
 
-@_kind(True)
+@kind(True)
 def cross_and_self(model: Any, t: Tensor, c: Tensor, m: Tensor | None) -> Tensor:
     for _ in range(2):
         t = t + model.cross(t, t, t, need_weights=False)[0]
@@ -117,57 +117,57 @@ def cross_and_self(model: Any, t: Tensor, c: Tensor, m: Tensor | None) -> Tensor
     return t
 
 
-@_kind(True)
+@kind(True)
 def learned_token(model: Any, t: Tensor, c: Tensor, m: Tensor | None) -> Tensor:
     assert len(t) == len(c)
     queries = torch.cat([model.token.expand(len(t), -1, -1), t], 1)
     return model.cross_attend(queries, c, m)[:, 2:]  # type: ignore[no-any-return]
 
 
-@_kind(True)
+@kind(True)
 def token_pooling(model: Any, t: Tensor, c: Tensor, m: Tensor | None) -> Tensor:
     return t + model.cross_attend(model.token.expand(c.size(0), -1, -1), c, m).mean(1, keepdim=True)  # type: ignore[no-any-return]
 
 
-@_kind(True)
+@kind(True)
 def gated_fusion(model: Any, t: Tensor, c: Tensor, m: Tensor | None) -> Tensor:
     context = pooled(c, m)[:, None].expand(-1, t.shape[1], -1)
     gate = torch.sigmoid(model.gate(torch.cat([t, context], -1)))
     return gate * t + (1 - gate) * context
 
 
-@_kind(True)
+@kind(True)
 def cosine(model: Any, t: Tensor, c: Tensor, m: Tensor | None) -> Tensor:
     x, y = F.normalize(pooled(c, m), dim=-1), F.normalize(t.mean(1), dim=-1)
     return t * (F.cosine_similarity(x, y, dim=-1) + (x * y).sum(-1))[:, None, None]
 
 
-@_kind(True)
+@kind(True)
 def relative_bias(model: Any, t: Tensor, c: Tensor, m: Tensor | None) -> Tensor:
     bias = torch.linspace(0, 1, t.shape[1] * c.shape[1]).to(t).view(1, t.shape[1], -1).expand(2 * len(t), -1, -1)
     m = None if m is None else torch.zeros_like(m, dtype=bias.dtype).masked_fill(m, float("-inf"))
     return model.cross(t, c, c, key_padding_mask=m, attn_mask=bias)[0]  # type: ignore[no-any-return]
 
 
-@_kind(True)
+@kind(True)
 def experts_by_context(model: Any, t: Tensor, c: Tensor, m: Tensor | None) -> Tensor:
     first = model.e(pooled(c, m)).sum(-1) > 0
     return torch.where(first[:, None, None], model.q(t), model.k(t)) + model.cross_attend(t, c, m)
 
 
-@_kind(True)
+@kind(True)
 def training_only_branch(model: Any, t: Tensor, c: Tensor, m: Tensor | None) -> Tensor:
     z = model.cross_attend(t, c, m)
     return z + 0.3 * pooled(c, m)[:, None] if model.training else z
 
 
-@_kind(True)
+@kind(True)
 def convolutions(model: Any, t: Tensor, c: Tensor, m: Tensor | None) -> Tensor:
     t, c = model.conv(t.transpose(1, 2)).transpose(1, 2), model.norm(model.conv(c.mT)).mT
     return model.cross_attend(t, c, m)  # type: ignore[no-any-return]
 
 
-@_kind(True)
+@kind(True)
 def own_repeats(model: Any, t: Tensor, c: Tensor, m: Tensor | None) -> Tensor:
     assert c.shape[0] * 2 // 2 == len(t)
     assert c.data.shape == c.shape
@@ -175,26 +175,26 @@ def own_repeats(model: Any, t: Tensor, c: Tensor, m: Tensor | None) -> Tensor:
     return model.cross_attend(t, c.repeat(1, 2, 1), None if m is None else m.repeat(1, 2))  # type: ignore[no-any-return]
 
 
-@_kind(True)
+@kind(True)
 def extremes(model: Any, t: Tensor, c: Tensor, m: Tensor | None) -> Tensor:
     top = c.norm(dim=-1).topk(1, dim=1).values[..., None]
     return t + top + c.max(dim=1).values[:, None] + c.sort(dim=1).values[:, :1] + c.cumsum(1)[:, -1:]
 
 
-@_kind(True)
+@kind(True)
 def in_place(model: Any, t: Tensor, c: Tensor, m: Tensor | None) -> Tensor:
     c = F.relu(model.k(c), inplace=True) * 1
     c += model.token[:, :1]
     c.mul_(0.5)
     c[:, 0] = c[:, 0] + 1
-    q = t.view(t.shape)
-    q *= 2
-    z = model.cross_attend(q, c * 1, m)
+    t = (t * 1).view(t.shape)
+    t *= 2
+    z = model.cross_attend(t, c * 1, m)
     z += pooled(c, m)[:, None]
     return z + t  # type: ignore[no-any-return]
 
 
-@_kind(False)
+@kind(False)
 def in_place_through_a_view(model: Any, t: Tensor, c: Tensor, m: Tensor | None) -> Tensor:
     c = model.k(c)
     sequence_first = c.transpose(0, 1)
@@ -203,13 +203,13 @@ def in_place_through_a_view(model: Any, t: Tensor, c: Tensor, m: Tensor | None) 
     return model.cross_attend(t, c, m)  # type: ignore[no-any-return]
 
 
-@_kind(False)
+@kind(False)
 def film_of_contexts(model: Any, t: Tensor, c: Tensor, m: Tensor | None) -> Tensor:
     scale, shift = model.two(t.mean(1)).chunk(2, -1)
     return model.cross_attend(t, (c * (1 + scale[:, None]) + shift.unsqueeze(1)).tanh(), m)  # type: ignore[no-any-return]
 
 
-@_kind(False)
+@kind(False)
 def experts_by_pair(model: Any, t: Tensor, c: Tensor, m: Tensor | None) -> Tensor:
     z = model.cross_attend(t, c, m)
     routes = F.softmax(model.gate(torch.cat([z.mean(1), pooled(c, m)], -1))[:, :2], -1)
@@ -220,42 +220,42 @@ def experts_by_pair(model: Any, t: Tensor, c: Tensor, m: Tensor | None) -> Tenso
     return out
 
 
-@_kind(False)
+@kind(False)
 def recurrent(model: Any, t: Tensor, c: Tensor, m: Tensor | None) -> Tensor:
     return model.cross_attend(model.gru(t)[0], model.gru(c)[0], m)  # type: ignore[no-any-return]
 
 
-@_kind(False)
+@kind(False)
 def bilinear(model: Any, t: Tensor, c: Tensor, m: Tensor | None) -> Tensor:
     return model.bilinear(t, pooled(c, m)[:, None].expand_as(t).contiguous())  # type: ignore[no-any-return]
 
 
-@_kind(False)
+@kind(False)
 def values_read_back(model: Any, t: Tensor, c: Tensor, m: Tensor | None) -> Tensor:
     size = torch.from_numpy(c.detach().numpy()).mean((1, 2)).to(t)
     z = model.cross_attend(t, c, m) * (1 + 0 * float(c.sum().item()))
     return z + size[:, None, None] + torch.tensor(t.detach().tolist(), dtype=t.dtype)  # type: ignore[no-any-return]
 
 
-@_kind(False)
+@kind(False)
 def last_position(model: Any, t: Tensor, c: Tensor, m: Tensor | None) -> Tensor:
     last = torch.full((len(c),), c.shape[1] - 1) if m is None else (~m).sum(1) - 1
     return t + c[torch.arange(len(c)), last][:, None]
 
 
-@_kind(False)
+@kind(False)
 def pair_by_pair(model: Any, t: Tensor, c: Tensor, m: Tensor | None) -> Tensor:
     return torch.stack([x + y.mean(0) for x, y in zip(t, c, strict=True)])
 
 
-@_kind(False)
+@kind(False)
 def mapped(model: Any, t: Tensor, c: Tensor, m: Tensor | None) -> Tensor:
     inner = torch.func.vmap(lambda w: (c * w).mean(1))(model.token[0]).mean(0)[:, None]
     slope = torch.func.grad(lambda x: (x.tanh() * c.mean(1, keepdim=True)).sum())(t)
     return torch.func.vmap(lambda x, y: x * y.mean(0))(t, c) + inner + slope
 
 
-@_kind(False)
+@kind(False)
 def gradient_inside(model: Any, t: Tensor, c: Tensor, m: Tensor | None) -> Tensor:
     with torch.enable_grad():
         a = t.detach().requires_grad_(True)
@@ -263,13 +263,13 @@ def gradient_inside(model: Any, t: Tensor, c: Tensor, m: Tensor | None) -> Tenso
     return t + slope
 
 
-@_kind(False)
+@kind(False)
 def gradient_of_the_actions_given(model: Any, t: Tensor, c: Tensor, m: Tensor | None) -> Tensor:
     energy = softmax_attention(model, t, c, m).square().sum()
     return t + torch.autograd.grad(energy, t, create_graph=True)[0]
 
 
-@_kind(False)
+@kind(False)
 def hooks_on_tensors(model: Any, t: Tensor, c: Tensor, m: Tensor | None) -> Tensor:
     c = c * 1.0
     c.register_hook(lambda gradient: gradient * 2)
@@ -286,39 +286,39 @@ class Reversed(torch.autograd.Function):
         return -gradients[0]
 
 
-@_kind(False)
+@kind(False)
 def own_functions(model: Any, t: Tensor, c: Tensor, m: Tensor | None) -> Tensor:
     return model.cross_attend(Reversed.apply(t), Reversed.apply(c), m)  # type: ignore[no-any-return,no-untyped-call]
 
 
-@_kind(False)
+@kind(False)
 def reentrant_checkpoint(model: Any, t: Tensor, c: Tensor, m: Tensor | None) -> Tensor:
     return checkpoint(lambda a, b: model.cross_attend(a, b, m), t, c, use_reentrant=True)  # type: ignore[no-any-return]
 
 
-@_kind(True)
+@kind(True)
 def checkpoint_of_contexts(model: Any, t: Tensor, c: Tensor, m: Tensor | None) -> Tensor:
     c = checkpoint(lambda x: model.k(x).tanh(), c, use_reentrant=False)
     return model.cross_attend(t, c, m)  # type: ignore[no-any-return]
 
 
-@_kind(True)
+@kind(True)
 def centred(model: Any, t: Tensor, c: Tensor, m: Tensor | None) -> Tensor:
     z = model.cross_attend(t, c, m)
     return z - z.mean(0, keepdim=True)  # type: ignore[no-any-return]
 
 
-@_kind(False)
+@kind(False)
 def centred_contexts(model: Any, t: Tensor, c: Tensor, m: Tensor | None) -> Tensor:
     return model.cross_attend(t, c - c.mean(dim=0), m)  # type: ignore[no-any-return]
 
 
-@_kind(False)
+@kind(False)
 def scaled_by_the_batch(model: Any, t: Tensor, c: Tensor, m: Tensor | None) -> Tensor:
     return model.cross_attend(t, c, m) / t.std()  # type: ignore[no-any-return]
 
 
-@_kind(True)
+@kind(True)
 def softmax_over_the_batch(model: Any, t: Tensor, c: Tensor, m: Tensor | None) -> Tensor:
     z = model.cross_attend(t, c, m)
     return z * z.mean((1, 2)).softmax(0)[:, None, None]  # type: ignore[no-any-return]

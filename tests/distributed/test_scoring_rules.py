@@ -7,9 +7,9 @@ import energy_zoo as zoo
 import plain_reference as plain
 import pytest
 from check_scores import check_equal, make_candidates
-from energy_losses import pairs
+from energy_losses import pair_rules, pairs
 
-RULES = dict(pairs.RULES)
+RULES = dict(pair_rules.RULES)
 
 
 def wrong_axis(func: Any, x: Any, *args: Any, **options: Any) -> Any:
@@ -38,7 +38,7 @@ def test_a_wrong_rule_is_found(monkeypatch: pytest.MonkeyPatch, name: str, mista
     batch.mask[:, -2:] = True
     batch.mask[:, 0] = False
     check_equal(model, batch, candidates)
-    monkeypatch.setitem(pairs.RULES, name, mistake)
+    monkeypatch.setitem(pair_rules.RULES, name, mistake)
     with pytest.raises(AssertionError):
         check_equal(model, batch, candidates)
 

@@ -120,7 +120,7 @@ def _fresh(path: Path, home: Home, asked: Wanted, together: frozenset[Path]) -> 
 
     try:
         located = locate(home.original(path), home.original)
-        plans = [_plan(facts, asked, home) for facts in located]
+        plans = [_plan(facts, located, asked, home) for facts in located]
     except Refusal as refusal:
         raise home.as_it_stands(path, refusal) from None
     files = [_file_patch(home, plan, together, is_module=plan is not plans[0]) for plan in plans]
@@ -137,11 +137,11 @@ def _fresh(path: Path, home: Home, asked: Wanted, together: frozenset[Path]) -> 
     return _Prepared(path, (replace(files[0], entry=entry), *files[1:]), False, tuple(told))
 
 
-def _plan(facts: Facts, asked: Wanted, home: Home) -> Plan:
+def _plan(facts: Facts, run: Sequence[Facts], asked: Wanted, home: Home) -> Plan:
     """The plan of one file; a refusal says which module it speaks of."""
     try:
         return make_plan(
-            facts, asked.strategy, asked.choice, asked.recorded, synchronise=asked.synchronise, logs=asked.logs
+            facts, asked.strategy, asked.choice, asked.recorded, synchronise=asked.synchronise, logs=asked.logs, run=run
         )
     except Refusal as refusal:
         raise (refusal.about(home.name(facts.source.path)) if facts.is_reached else refusal) from None

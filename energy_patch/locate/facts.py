@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Literal
 
 from energy_patch.refusal import Refusal
 from energy_patch.syntax.places import LinePoint, Span
@@ -52,6 +53,21 @@ class Bracketed:
 
 
 @dataclass(frozen=True)
+class Temperature:
+    """What a call passes as `tau`: as written, where its value stands, and the value where that is a number.
+
+    The value stands in the call itself, in a `name` of the module's top level, in a parameter of the function around
+    the call, in a field of the config, or where it cannot be followed (`other`); `line` is where it is given.
+    """
+
+    text: str
+    origin: Literal["literal", "constant", "parameter", "field", "other"]
+    line: int
+    value: str | None = None
+    name: str = ""
+
+
+@dataclass(frozen=True)
 class Call:
     """A call that resolves to the original loss.
 
@@ -61,7 +77,8 @@ class Call:
     outside functions.
     `occupied` are the names in use in the function around it, `local_names` those bound between it and the top level,
     `in_scope` those that have a value when it runs. `model_bound` are the offsets at which the name that the first
-    argument starts with is bound. `rank_lines` are conditions around the call that name the rank.
+    argument starts with is bound. `rank_lines` are conditions around the call that name the rank. `tau` is the
+    temperature that the call passes, if it passes one.
     """
 
     line: int
@@ -79,6 +96,7 @@ class Call:
     is_conditional: bool = False
     model_bound: tuple[int, ...] = ()
     rank_lines: tuple[int, ...] = ()
+    tau: Temperature | None = None
 
     def bound(self) -> dict[str, Argument]:
         """The arguments by the original's parameter names.
@@ -161,8 +179,7 @@ class ConfigField:
     @property
     def number(self) -> str | None:
         """The default if it is written as a number."""
-        text = self.default or ""
-        return text if re.fullmatch(r"[0-9][0-9_]*(?:\.[0-9_]*)?(?:[eE][+-]?[0-9]+)?|\.[0-9]+", text) else None
+        return self.default if self.default is not None and is_number(self.default) else None
 
 
 @dataclass(frozen=True)
@@ -224,6 +241,11 @@ class Facts:
     warnings: tuple[LoneExit, ...] = ()
     logged: LoggedEnergies = LoggedEnergies()
     is_reached: bool = False
+
+
+def is_number(text: str) -> bool:
+    """Whether a text is a decimal literal without a sign."""
+    return re.fullmatch(r"[0-9][0-9_]*(?:\.[0-9_]*)?(?:[eE][+-]?[0-9]+)?|\.[0-9]+", text) is not None
 
 
 def listed(names: Iterable[object]) -> str:

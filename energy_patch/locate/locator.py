@@ -15,6 +15,7 @@ from energy_patch.locate.dominance import Order
 from energy_patch.locate.facts import (
     ORIGINAL_LOSS,
     Call,
+    Config,
     Facts,
     Function,
 )
@@ -26,6 +27,7 @@ from energy_patch.locate.near_misses import near_misses
 from energy_patch.locate.rank_conditions import lone_exits, rank_conditions
 from energy_patch.locate.reached import Reached, Read, follow_imports
 from energy_patch.locate.signatures import arguments, function
+from energy_patch.locate.temperatures import passed_temperature
 from energy_patch.refusal import Refusal
 from energy_patch.strategies.base import FOLDER_NAME
 from energy_patch.syntax.layout import (
@@ -42,7 +44,7 @@ BLOCKS = (cst.IndentedBlock, cst.Module)
 
 
 def locate(script: Source, read: Read) -> tuple[Facts, ...]:
-    """The facts of a script and, where it does not call the loss itself, of the local modules it imports that do.
+    """The facts of a script, and of the local modules it imports that call the loss in what it uses.
 
     `read` gives a module's source as it is without a patch.
 
@@ -51,13 +53,11 @@ def locate(script: Source, read: Read) -> tuple[Facts, ...]:
     """
     check_compiles(script)  # at Python's own recursion limit: what is nested deeper crashes LibCST's parser
     facts = _facts(script, script) if ORIGINAL_LOSS in script.text else None
-    if facts is not None and facts.calls:
-        return (facts,)
     following = follow_imports(script, read)
     named = [module for module in following.modules if ORIGINAL_LOSS in module.source.text]
     reached = [_facts_of_module(module, script, following.used) for module in named]
     reached = [item for item in reached if item.calls]
-    if not reached:
+    if not reached and not (facts and facts.calls):
         unused = [
             f"{_name(module.source.path, script)}, line {call.line}: a call in what this script does not use"
             for module in named
@@ -93,14 +93,15 @@ def _located(tree: Tree, reached: Reached | None, used: frozenset[str] | None) -
         refuse_other_references(tree, all_calls)
     callers = Callers(tree)
     names = ConfigNames(tree, callers, Order(tree), found)
+    settings = None if reached else config(tree, names)
     functions: dict[cst.FunctionDef, Function] = {}
-    calls = tuple(_call(tree, callers, names, call, scope, functions) for call, scope in found)
+    calls = tuple(_call(tree, callers, names, settings, call, scope, functions) for call, scope in found)
     first = _first_use(tree, calls)
     imports, relative = import_point(tree, found, first)
     return Facts(
         source=tree.source,
         calls=calls,
-        config=None if reached else config(tree, names),
+        config=settings,
         imports=imports,
         package=_package(tree, reached, relative),
         distributed=distributed(tree, first),
@@ -137,6 +138,7 @@ def _call(
     tree: Tree,
     callers: Callers,
     names: ConfigNames,
+    settings: Config | None,
     call: cst.Call,
     scope: Scope,
     functions: dict[cst.FunctionDef, Function],
@@ -147,12 +149,13 @@ def _call(
     if definition is not None and definition not in functions:
         functions[definition] = function(tree, callers, names, definition, around)
     before, block = _line_before(tree, call)
+    instance = names.expression(scope, call)
     bound = model_bound(tree, call, scope)
     return Call(
         line=tree.line(call),
         function=Span(start, end),
         arguments=arguments(tree, call),
-        config=names.expression(scope, call),
+        config=instance,
         before=before,
         before_model=before and (before_model(tree, call, scope, bound) or before),
         body=_body(tree, definition),
@@ -164,6 +167,7 @@ def _call(
         is_conditional=_is_conditional(tree, call),
         model_bound=bound,
         rank_lines=rank_conditions(tree, callers, call),
+        tau=passed_temperature(tree, call, scope, settings, instance),
     )
 
 

@@ -121,5 +121,5 @@ def _keywords(draft: Draft, call: Call, bound: dict[str, Argument], placed: set[
     for keyword, name in strategy.config_values:
         yield f"{keyword}={config_value(draft, call, keyword, name)}"
     for option in strategy.options:
-        if (value := option_value(draft, call, bound, option)) is not None:
+        if (value := option_value(draft, call, option)) is not None:
             yield f"{option.keyword}={value}"

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from energy_patch.locate.facts import ORIGINAL_TAU, Argument, Call, ConfigField
+from energy_patch.locate.facts import Call, ConfigField
 from energy_patch.refusal import Refusal
 from energy_patch.rewrite.draft import Draft
 from energy_patch.rewrite.insertions import line_edit, replace_default
+from energy_patch.rewrite.temperature import (
+    note_temperature,
+    passed_elsewhere,
+    refuse_second_temperature,
+    told_of_passed,
+)
 from energy_patch.strategies.base import TAU, Option
 
 
@@ -29,7 +35,7 @@ def config_value(draft: Draft, call: Call, keyword: str, name: str) -> str:
     return draft.parameter(call, name, f"energy_{keyword}", "None")
 
 
-def option_value(draft: Draft, call: Call, bound: dict[str, Argument], option: Option) -> str | None:
+def option_value(draft: Draft, call: Call, option: Option) -> str | None:
     """The expression that a call hands to the loss for an option; None where it hands none.
 
     Raises:
@@ -37,42 +43,31 @@ def option_value(draft: Draft, call: Call, bound: dict[str, Argument], option: O
     """
     if option.kind != "field" or (option.only_when_given and not draft.choice.has(option)):
         return None
-    if option == TAU and "tau" in bound:
-        if option.name in draft.choice.asked:
-            message = (
-                f"the call already passes tau={bound['tau'].value}, and --tau was given too; leave --tau out, or "
-                "remove tau from the call"
-            )
-            raise Refusal("conflict", message, line=call.line)
-        draft.notes.append(f"line {call.line}: the temperature stays {bound['tau'].value}, as the call passes it")
+    if option == TAU and call.tau is not None:
+        refuse_second_temperature(draft, call, call.tau)
+        for told in told_of_passed(call.tau, call):
+            draft.note(told)
         return None
-    if option == TAU and (passed := _passed_temperature(draft)) is not None:
-        draft.notes.append(f"line {call.line}: the temperature is {passed}, as another call of the loss passes it")
+    if option == TAU and (passed := passed_elsewhere(draft, call)) is not None:
         return passed
     return _field_value(draft, call, option)
-
-
-def _passed_temperature(draft: Draft) -> str | None:
-    """The temperature of the calls that pass one, if it is one number: a run has one temperature."""
-    passed = [call.bound().get("tau") for call in draft.facts.calls]
-    values = {argument.value for argument in passed if argument is not None}
-    return next(iter(values)) if len(values) == 1 and all(item.is_literal for item in passed if item) else None
 
 
 def _field_value(draft: Draft, call: Call, option: Option) -> str:
     """A config field as the call can read it: directly, through a parameter, or as a literal without a config."""
     text, literal = draft.choice.text(option), repr(draft.choice.value(option))
     config = draft.facts.config
+    existing = config.field(option.field) if config is not None else None
     reachable = call.config is not None or (
         call.enclosing is not None and any(caller.config for caller in call.enclosing.callers)
     )
     if config is None or not reachable:
-        _note_temperature(draft, option, text, "a literal at the call, since no config is in scope")
+        text = (existing.number if existing is not None else None) or text
+        _note(draft, option, text, "a literal at the call, since no config is in scope")
         return text
-    existing = config.field(option.field)
     if existing is None:
         draft.new_fields[option.field] = (option, text)
-        _note_temperature(draft, option, text, f"the default of the config field {option.field}")
+        _note(draft, option, text, f"the default of the config field {option.field}")
     else:
         _reuse(draft, existing, option)
         literal = existing.number or literal
@@ -81,14 +76,9 @@ def _field_value(draft: Draft, call: Call, option: Option) -> str:
     return draft.parameter(call, option.field, option.field, literal)
 
 
-def _note_temperature(draft: Draft, option: Option, literal: str, where: str) -> None:
-    if option != TAU:
-        return
-    text = f"temperature: {ORIGINAL_TAU} as before, now {where}"
-    if literal != repr(ORIGINAL_TAU):
-        text = f"temperature: {ORIGINAL_TAU} (the original's default) becomes {literal}, {where}"
-        text += f"; --tau {ORIGINAL_TAU} keeps the old one"
-    draft.note(text)
+def _note(draft: Draft, option: Option, text: str, where: str) -> None:
+    if option == TAU:
+        note_temperature(draft, text, where)
 
 
 def _reuse(draft: Draft, existing: ConfigField, option: Option) -> None:

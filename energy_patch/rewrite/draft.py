@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from energy_patch.locate.facts import Call, Facts
 from energy_patch.refusal import renumbered
 from energy_patch.rewrite.edits import Edit
+from energy_patch.rewrite.passed import PassedTemperatures
 from energy_patch.rewrite.plan import Plan, PlannedEdit
 from energy_patch.strategies.base import Choice, Option, Strategy, Value
 from energy_patch.syntax.source import LINE_END, Source
@@ -27,7 +28,8 @@ class Draft:
 
     `imports` maps the modules of `energy_losses` to what is imported from each; `new_fields` are config fields by name
     with the options that they hold and their values; `parameters` are those that each function, by its line, needs to
-    hand config fields on, by the field's name. `distributed_import` is the name of `torch.distributed` where the script
+    hand config fields on, by the field's name. `passed` are the temperatures that the calls of the run, in this file
+    and others, pass by themselves. `distributed_import` is the name of `torch.distributed` where the script
     lacks an import of it.
     """
 
@@ -35,6 +37,7 @@ class Draft:
     strategy: Strategy
     choice: Choice
     replicates: bool
+    passed: PassedTemperatures
     edits: list[PlannedEdit] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     names: set[str] = field(default_factory=set)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from energy_patch.locate.facts import Facts
 from energy_patch.rewrite.calls import patch_calls
 from energy_patch.rewrite.config_edits import add_fields, set_defaults
 from energy_patch.rewrite.draft import Draft
 from energy_patch.rewrite.import_edits import add_imports
 from energy_patch.rewrite.logging_edits import LATEST_METRICS, logging_edits
+from energy_patch.rewrite.passed import passed_temperatures
 from energy_patch.rewrite.plan import Plan
+from energy_patch.rewrite.temperature import note_run
 from energy_patch.rewrite.threading import thread_parameters
 from energy_patch.strategies.base import Choice, Strategy, Value
 
@@ -21,14 +25,16 @@ def make_plan(
     *,
     synchronise: bool,
     logs: bool = False,
+    run: Sequence[Facts] = (),
 ) -> Plan:
-    """Decide every edit for one file; `recorded` is what to remember of the options.
+    """Decide every edit for one file; `recorded` is what to remember of the options, `run` all files of the run.
 
     Raises:
         Refusal: the file cannot be patched so; nothing was written.
     """
-    draft = Draft(facts, strategy, choice, replicates=synchronise)
+    draft = Draft(facts, strategy, choice, replicates=synchronise, passed=passed_temperatures(run or (facts,)))
     patch_calls(draft)
+    note_run(draft, run or (facts,))
     thread_parameters(draft)
     _warn(draft)
     if logs and strategy.function and facts.calls:

@@ -1,5 +1,5 @@
 # energy-patch apply --tau 0.1
-# refused (conflict), line 11: already passes tau=cfg.tau, and --tau was given too
+# refused (conflict), line 11: leave --tau out and write tau=0.1 on line 11
 import torch
 import torch.distributed as dist
 

@@ -61,16 +61,15 @@ def _field_value(draft: Draft, call: Call, option: Option) -> str:
     reachable = call.config is not None or (
         call.enclosing is not None and any(caller.config for caller in call.enclosing.callers)
     )
+    if existing is not None:
+        _reuse(draft, existing, option)
+        text = literal = existing.number or literal
     if config is None or not reachable:
-        text = (existing.number if existing is not None else None) or text
         _note(draft, option, text, "a literal at the call, since no config is in scope")
         return text
     if existing is None:
         draft.new_fields[option.field] = (option, text)
         _note(draft, option, text, f"the default of the config field {option.field}")
-    else:
-        _reuse(draft, existing, option)
-        literal = existing.number or literal
     if call.config is not None:
         return f"{call.config}.{option.field}"
     return draft.parameter(call, option.field, option.field, literal)

@@ -480,7 +480,7 @@ def scripts(draw: st.DrawFn) -> Script:
             in_reach = False  # a value is handed through one function, not through two
     if pieces["config"] in UNUSABLE:
         in_reach = False
-    tau = 0.7 if has_tau else (0.21 if pieces["config"] in OWN else 0.123) if in_reach else 0.07
+    tau = 0.7 if has_tau else 0.21 if pieces["config"] in OWN else 0.123 if in_reach else 0.07
     return Script(text, tau, pieces)
 
 

@@ -471,16 +471,16 @@ def scripts(draw: st.DrawFn) -> Script:
     train, takes = _training(draw, pieces, has_config)
     if pieces["shape"] == "module":
         text += _at_module_level(draw, pieces, call, inside, has_config)
-        in_reach = has_config
+        is_used = in_reach = has_config
     else:
         text += _functions(draw, pieces, call, inside, noise, train, takes)
-        in_reach = has_config and (pieces["main"] != "without" or pieces["takes config"] == "yes")
-        in_reach = in_reach and (pieces["transparent"] == "yes" or pieces["takes config"] == "yes")
+        is_used = has_config and (pieces["main"] != "without" or pieces["takes config"] == "yes")
+        in_reach = is_used and (pieces["transparent"] == "yes" or pieces["takes config"] == "yes")
         if pieces["result"].startswith("def inner(x)") and pieces["takes config"] == "no":
             in_reach = False  # a value is handed through one function, not through two
     if pieces["config"] in UNUSABLE:
         in_reach = False
-    tau = 0.7 if has_tau else 0.21 if pieces["config"] in OWN else 0.123 if in_reach else 0.07
+    tau = 0.7 if has_tau else 0.21 if is_used and pieces["config"] in OWN else 0.123 if in_reach else 0.07
     return Script(text, tau, pieces)
 
 

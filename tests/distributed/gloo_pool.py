@@ -40,8 +40,10 @@ class GlooPool:
         self, world: int, function: Any, *args: Any, seconds: float = JOB_SECONDS
     ) -> list[tuple[str, Any, float]]:
         """For each rank ("ok", result, seconds taken) or ("failed", traceback or reason, seconds taken)."""
-        while len(self._workers) < world:
-            self._workers.append(_start_worker())
+        started = [_start_worker() for _ in range(world - len(self._workers))]
+        for _, connection in started:
+            connection.recv_bytes()  # imports take long where others need the processor, and are no part of a job
+        self._workers += started
         workers = self._workers[:world]
         answers: dict[int, tuple[str, Any, float]] = {}
         with tempfile.TemporaryDirectory() as folder:
@@ -57,9 +59,8 @@ class GlooPool:
                         answers[rank] = pickle.loads(connection.recv_bytes())
                     except (EOFError, OSError):
                         answers[rank] = ("failed", "the process died", 0.0)
-        late = world - len(answers)
-        if late or any(not process.is_alive() for process, _ in workers):
-            self.close()
+        if len(answers) < world or any(kind == "failed" for kind, *_ in answers.values()):
+            self.close()  # what has failed may hang in its group's end
         return [answers.get(rank, ("failed", f"no answer within {seconds} s", seconds)) for rank in range(world)]
 
     def close(self) -> None:
@@ -96,6 +97,7 @@ def _work(connection: Connection) -> None:
     import torch
 
     torch.set_num_threads(1)
+    connection.send_bytes(b"ready")
     while True:
         try:
             job = connection.recv_bytes()
@@ -107,9 +109,19 @@ def _work(connection: Connection) -> None:
         except BaseException:
             answer = ("failed", traceback.format_exc())
         connection.send_bytes(pickle.dumps((*answer, time.monotonic() - start)))
+        _leave_groups(has_failed=answer[0] == "failed")  # behind the answer: in torch 2.2 this can hang
 
 
-_latest_group: list[Any] = []  # in torch 2.2 a rank can hang where a group is freed as soon as it is destroyed
+_latest_groups: list[Any] = []
+
+
+def _leave_groups(*, has_failed: bool) -> None:
+    """Freed groups close their connections, which tells the other ranks of a failure, but hangs in torch 2.2."""
+    import torch.distributed as dist
+
+    if dist.is_initialized():
+        _latest_groups[:] = [] if has_failed else dist.distributed_c10d._world.pg_map
+        dist.destroy_process_group()
 
 
 def _run_job(file: str, name: str, rank: int, world: int, store: str, args: tuple[Any, ...]) -> Any:
@@ -119,12 +131,7 @@ def _run_job(file: str, name: str, rank: int, world: int, store: str, args: tupl
     dist.init_process_group(
         "gloo", init_method=f"file://{store}", rank=rank, world_size=world, timeout=timedelta(seconds=20)
     )
-    try:
-        result = function(rank, world, *args)
-        _latest_group[:] = [dist.group.WORLD]
-        return result
-    finally:
-        dist.destroy_process_group()
+    return function(rank, world, *args)
 
 
 @cache

@@ -2,73 +2,60 @@
 
     torchrun --nproc-per-node 8 -m energy_losses.check energy.energy_model:EnergyModel
 
-in the folder of the patched script. It makes random contexts and actions, checks the loss that ``patch.json`` records,
-prints a line per claim on rank 0, and exits with 1 if one FAILED. The dimensions, the backend, the device and the dtype
-of the weights are options (``--help``). What a claim is compared with is written out below, pair by pair, and its
-figures travel by collectives of this file's own: what is judged takes no part in judging.
+in the folder of the patched script. It makes random contexts and actions, checks the loss that ``patch.json`` records
+with the settings that the script holds, prints a line per claim on rank 0, and exits with 1 if one FAILED. The
+dimensions, the backend, the device and the dtype of the weights are options (``--help``).
 """
 
 import argparse
 import ast
 import copy
-import importlib
 import inspect
 import itertools
-import json
-import math
-import os
 import pkgutil
 import re
 import statistics
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
-from datetime import timedelta
-from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from collections.abc import Callable
+from typing import Any
 
 import torch
-import torch.distributed as dist
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .check_alone import SameDraws, alone_backward, pairwise_energies
+from .check_job import NAME, Alarm, Job, Stop, join, one_line
+from .check_losses import FOLDER, Batch, Loss, batch_of, energies_of, losses, original_loss, sibling
 from .exchange import exchange
 from .ranks import average_gradients, replicate, training_ranks
 
-_NAME = "energy_losses.check"
-_TAU = 0.07  # what `energy-patch apply` sets where it is not told another
-_ALLOWED = {torch.float64: 1e-10, torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}  # relative errors
-_PAIRS_AT_A_TIME = 16
-
-
-class Stop(Exception):
-    """A problem that its text explains."""
+_EXACT = {torch.float64: 1e-10, torch.float32: 1e-4}  # relative errors that are allowed
 
 
 def main() -> None:
     options = _options()
     try:
-        job = _join(options)
+        job = join(options)
     except Stop as problem:
-        sys.exit(f"{_NAME}: {problem}")
-    alarm = _Alarm(job)
+        sys.exit(f"{NAME}: {problem}")
+    alarm = Alarm(job)
     try:
-        alarm.leave(_check_all(job, alarm))
-    except Exception as error:
+        code = _check_all(job, alarm)
+    except BaseException as error:  # SystemExit as well: a model's module may leave
         alarm.ring(error)
+    alarm.leave(code)
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog=_NAME, description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(prog=NAME, description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("model", metavar="MODULE:CLASS", help="the energy model, made as CLASS(state_dim, action_dim)")
     numbers = {"batch-size": 3, "state-dim": 4096, "sequence": 610, "chunk": 8, "action-dim": 7}
     for name, default in {**numbers, "accumulate": 1, "steps": 20}.items():
         parser.add_argument(f"--{name}", type=_count, default=default, metavar="N", help=f"default: {default}")
-    parser.add_argument("--tau", type=float, help=f"temperature (default: the record's, or {_TAU})")
+    parser.add_argument("--tau", type=float, help="temperature (default: the script's)")
     parser.add_argument("--backend", help="default: nccl where each rank has a GPU, else gloo")
     parser.add_argument("--device", help="default: cuda if there is a GPU, else cpu")
-    dtypes = {str(dtype).removeprefix("torch."): dtype for dtype in _ALLOWED}
+    dtypes = "float64", "float32", "bfloat16", "float16"
     parser.add_argument("--dtype", choices=dtypes, default="float32", help="of the weights (default: float32)")
     help_ = "for CLASS: values in the place of state_dim and action_dim, and NAME=VALUE"
     parser.add_argument("--model-args", nargs="*", default=[], metavar="ARG", help=help_)
@@ -81,132 +68,21 @@ def _count(text: str) -> int:
     return number
 
 
-class Job(NamedTuple):
-    """What all ranks were started with, and this rank's place."""
-
-    options: argparse.Namespace
-    rank: int
-    world: int
-    backend: str
-    device: torch.device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        dtype: torch.dtype = getattr(torch, self.options.dtype)
-        return dtype
-
-    def gather(self, *values: float) -> list[list[float]]:
-        """Every rank's values, in rank order."""
-        mine = torch.tensor(values, dtype=torch.float64, device=self._wire)
-        every = [torch.empty_like(mine) for _ in range(self.world)]
-        dist.all_gather(every, mine)
-        return [each.tolist() for each in every]
-
-    def largest_difference(self, tensor: Tensor) -> float:
-        """The largest difference that an element has between any two ranks."""
-        highest, lowest = (tensor.to(self._wire, copy=True) for _ in range(2))
-        dist.all_reduce(highest, op=dist.ReduceOp.MAX)
-        dist.all_reduce(lowest, op=dist.ReduceOp.MIN)
-        return float((highest - lowest).abs().max())
-
-    @property
-    def _wire(self) -> torch.device:
-        return torch.device("cpu") if self.backend == "gloo" else self.device
-
-
-def _join(options: argparse.Namespace) -> Job:
-    rank, world, local = (int(os.environ.get(name, "0")) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
-    if world < 2:
-        command = f"torchrun --nproc-per-node 8 -m {_NAME} {options.model}"
-        raise Stop(f"needs at least 2 ranks and has {max(world, 1)}; start it as the training: {command}")
-    gpus = torch.cuda.device_count()
-    device = torch.device(options.device or ("cuda" if gpus else "cpu"))
-    if device.type == "cuda":
-        if gpus == 0:
-            raise Stop("there is no GPU here; --device cpu checks on CPU ranks")
-        device = device if device.index is not None else torch.device("cuda", local % gpus)
-        torch.cuda.set_device(device)
-    own_gpu = device.type == "cuda" and int(os.environ.get("LOCAL_WORLD_SIZE", world)) <= gpus
-    backend = options.backend or ("nccl" if own_gpu else "gloo")
-    try:
-        dist.init_process_group(backend, timeout=timedelta(hours=1))  # rank 0 computes alone for a while
-    except (RuntimeError, ValueError) as error:
-        raise Stop(f"rank {rank} of {world}: no process group with {backend}: {_first_line(error)}") from None
-    return Job(options, rank, world, backend, device)
-
-
-class _Alarm:
-    """Ends all ranks with one line when one of them has a problem, whatever the others are waiting for."""
-
-    def __init__(self, job: Job) -> None:
-        self.stage, self._job, self._problem = "", job, ""
-        self._code: int | None = None
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-        self._thread.start()
-
-    def ring(self, error: Exception) -> NoReturn:
-        self._problem = str(error) if isinstance(error, Stop) else self._described(error)
-        self._thread.join()
-        os._exit(1)
-
-    def leave(self, code: int) -> NoReturn:
-        self._code = code
-        self._thread.join()
-        os._exit(code)
-
-    def _described(self, error: Exception) -> str:
-        where = f"rank {self._job.rank} of {self._job.world}, {self.stage}: "
-        text = _first_line(error)
-        if isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)) or "allocate memory" in str(error):
-            return f"{where}out of memory ({text}); try a smaller --batch-size or --sequence"
-        return f"{where}{type(error).__name__}: {text}"
-
-    def _watch(self) -> None:
-        try:
-            # A client of its own: one that a collective is waiting on cannot be asked.
-            store = dist.TCPStore(  # type: ignore[attr-defined]
-                os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False
-            )
-            while self._code is None:
-                time.sleep(0.1)
-                if self._problem:
-                    store.compare_set(f"{_NAME}/problem", "", self._problem)  # the first one's stays
-                if store.check([f"{_NAME}/problem"]):
-                    print(f"{_NAME}: {store.get(f'{_NAME}/problem').decode()}", file=sys.stderr, flush=True)
-                    self._code = 1
-            self._wait_for_all(store)
-        except RuntimeError as error:  # the store has gone
-            if self._problem or self._code is None:
-                print(f"{_NAME}: {self._problem or _first_line(error)}", file=sys.stderr, flush=True)
-        sys.stdout.flush()
-        os._exit(1 if self._code is None else self._code)  # tearing a process group down can hang in torch 2.2
-
-    def _wait_for_all(self, store: Any) -> None:
-        """The launcher kills the others where one ends, and rank 0 may hold the store, so it goes last."""
-        deadline = time.monotonic() + 10
-        store.add(f"{_NAME}/left", 1)
-        while not store.check([f"{_NAME}/all"]) and time.monotonic() < deadline:
-            if self._job.rank == 0 and store.add(f"{_NAME}/left", 0) == self._job.world:
-                store.set(f"{_NAME}/all", "")
-                time.sleep(0.5)
-            time.sleep(0.05)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [""])[0]
-
-
 _VERDICTS = {True: "ok", False: "FAILED", None: "-"}
 
 
-def _check_all(job: Job, alarm: _Alarm) -> int:
+def _check_all(job: Job, alarm: Alarm) -> int:
     failed = 0
-    for loss in _losses(job):
+    alarm.stage = "reading the script"
+    for loss in losses(job):
         alarm.stage = "building the model"
         torch.manual_seed(job.rank)  # ranks start apart, as in a script that seeds nothing
         model = _build(job.options).to(job.device, job.dtype)
+        _try_out(job, model)
         if job.rank == 0:
-            print(f"{_NAME}: {job.world} ranks x {job.options.batch_size}, {job.backend}, {job.device.type}, {loss}")
+            print(f"{NAME}: {job.world} ranks x {job.options.batch_size}, {job.backend}, {job.device.type}, {loss}")
+            if not loss.replicated:
+                print("   replicate is absent (--no-sync): what keeps the ranks one model must stand in the script")
         for number, claim in enumerate((_gradient, _drift, _energies, _cost), start=1):
             alarm.stage = f"claim {number}"
             holds, line = claim(job, loss, model)
@@ -219,9 +95,11 @@ def _check_all(job: Job, alarm: _Alarm) -> int:
 def _build(options: argparse.Namespace) -> nn.Module:
     try:
         kind = pkgutil.resolve_name(options.model)
-    except (ImportError, AttributeError, ValueError) as error:
+    except Exception as error:
         how = "name it MODULE:CLASS, as the script imports it, and start in the script's folder"
-        raise Stop(f"cannot import {options.model} ({_first_line(error)}); {how}") from None
+        raise Stop(f"cannot import {options.model} ({one_line(error)}); {how}") from None
+    if not callable(kind) or isinstance(kind, nn.Module):
+        raise Stop(f"{options.model} is no class but an instance of {type(kind).__name__}; name what makes the model")
     given = [re.match(r"(?:(\w+)=)?(.*)", text, re.DOTALL) for text in options.model_args]
     pairs = [(each[1], _value(each[2])) for each in given if each]
     values = [value for name, value in pairs if not name] or [options.state_dim, options.action_dim]
@@ -229,16 +107,16 @@ def _build(options: argparse.Namespace) -> nn.Module:
     shown = ", ".join([*map(repr, values), *(f"{name}={value!r}" for name, value in named.items())])
     try:
         wanted = f"it takes {inspect.signature(kind)}; give its arguments with --model-args, as 4096 7 hidden=512"
-        inspect.signature(kind).bind(*values, **named)
         model = kind(*values, **named)
     except (torch.cuda.OutOfMemoryError, MemoryError):
         raise
     except Exception as error:
-        if not callable(kind):
-            raise Stop(f"{options.model} is no class but {type(kind).__name__}") from None
-        raise Stop(f"cannot make {kind.__name__}({shown}) ({type(error).__name__}: {error}); {wanted}") from None
+        said = f"{type(error).__name__}: {one_line(error)}"
+        raise Stop(f"cannot make {options.model}({shown}) ({said}); {wanted}") from None
     if not isinstance(model, nn.Module):
         raise Stop(f"{options.model} makes no torch.nn.Module but {type(model).__name__}")
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise Stop(f"{options.model} makes a model without a parameter that is trained: nothing to check")
     return model
 
 
@@ -249,130 +127,82 @@ def _value(text: str) -> Any:
         return text
 
 
-class Batch(NamedTuple):
-    h: Tensor  # [B, S, D], S of the rank's own
-    a: Tensor  # [B, H, Da]
-    mask: Tensor  # [B, S], True = padding
-    layers: list[Tensor]  # each [B, H, Da]
-
-
-def _batch(job: Job, rank: int, turn: int) -> Batch:
-    """Any rank's batch, which every rank can make."""
-    o, generator = job.options, torch.Generator().manual_seed(_seed(rank, turn))
-    longest = max(1, o.sequence - rank)
-    lengths = longest - torch.randint(0, longest // 8 + 1, (o.batch_size,), generator=generator)
-    lengths[0] = longest
-    h = torch.randn(o.batch_size, longest, o.state_dim, generator=generator).bfloat16()
-    actions = 2 * torch.rand(5, o.batch_size, o.chunk, o.action_dim, generator=generator) - 1
-    mask = torch.arange(longest) >= lengths[:, None]
-    a, *layers = actions.to(job.device, job.dtype)
-    return Batch(h.to(job.device, job.dtype), a, mask.to(job.device), layers)
-
-
-def _seed(rank: int, turn: int) -> int:
-    return 1000 * turn + rank + 1
-
-
-class Loss:
-    """A loss as the record has it, and what it compares a row with, which its parameters say."""
-
-    def __init__(self, function: Callable[..., Any], recorded: dict[str, Any], job: Job) -> None:
-        o, parameters = job.options, inspect.signature(function).parameters
-        tau = o.tau or recorded.get("tau", _TAU)
-        wanted = {**recorded, "tau": tau, "world_size": job.world, "local_batch_size": o.batch_size}
-        wanted.pop("layer_actions", None)  # a variable's name
-        self.function, self.takes_layers = function, "layer_actions" in parameters
-        self.given = {name: value for name, value in wanted.items() if name in parameters}
-        defaults = {name: each.default for name, each in parameters.items()}
-        settings = {**defaults, **self.given}
-        self.tau: float = tau
-        self.min_distance: float = settings.get("min_distance", 0.0)
-        self.all_ranks = "world_size" in parameters
-        self.queue_size: int = settings.get("queue_size", 0)
-        is_large = o.batch_size >= settings.get("min_local_batch", math.inf)  # for the adaptive loss
-        self.made: int = 0 if is_large else settings.get("num_negatives", 0)
-        self.weight: float = settings.get("negative_weight", 0.25)
-
-    def __str__(self) -> str:
-        return f"{self.function.__name__}({', '.join(f'{name}={value}' for name, value in self.given.items())})"
-
-    def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
-        layers = [batch.layers] if self.takes_layers else []
-        loss: Tensor = self.function(model, batch.h, batch.a, *layers, batch.mask, **self.given)[0]
-        return loss
-
-
-def _losses(job: Job) -> list[Loss]:
-    """What the record says that scripts call now: a loss of this folder, or the original one as before."""
-    path = Path(__file__).with_name("patch.json")
+@torch.no_grad()
+def _try_out(job: Job, model: nn.Module) -> None:
+    batch = batch_of(job, job.rank, 0)
     try:
-        scripts = json.loads(path.read_text("utf-8"))["scripts"].values()
-    except (OSError, ValueError, KeyError):
-        raise Stop(f"{path} is missing or no record: energy-patch apply writes it") from None
-    losses: dict[str, Loss] = {}
-    for script in scripts:
-        text = "".join(edit["after"] for edit in script["edits"])
-        found = re.findall(r"energy_losses\.(?!ranks|metrics)(\w+) import (\w+)", text)
-        functions = [getattr(_sibling(module), name) for module, name in found]
-        if not found and not script.get("reaches"):  # the call may stand in a module that is reached
-            functions = [_local_loss]
-        for loss in (Loss(function, script["options"], job) for function in functions):
-            losses[str(loss)] = loss
-    return list(losses.values())
-
-
-def _sibling(name: str) -> Any:
-    """A module that is there for the losses that need it; an import statement would have it copied for all."""
-    return importlib.import_module(f".{name}", __package__)
-
-
-def _local_loss(model: nn.Module, h: Tensor, a_pos: Tensor, pad_mask: Tensor, tau: float = _TAU) -> tuple[Tensor]:
-    """The script's loss before the patch: all pairs of the rank's own batch."""
-    rows = torch.arange(len(h), device=h.device)
-    first, second = rows.repeat_interleave(len(h)), rows.repeat(len(h))
-    energies = _energy(model, h[first], a_pos[second], pad_mask[first]).view(len(h), len(h))
-    return (F.cross_entropy(-energies / tau, rows),)
-
-
-def _energy(model: nn.Module, h: Tensor, a: Tensor, mask: Tensor) -> Tensor:
-    output = model(h, a, mask)
-    energies: Tensor = output[0] if isinstance(output, (tuple, list)) else output
-    return energies.reshape(-1).to(torch.promote_types(energies.dtype, torch.float32))
+        energies_of(model.eval(), batch.h, batch.a, batch.mask)
+    except TypeError as error:
+        raise Stop(f"the model cannot be called as model(h, a, pad_mask): {one_line(error)}") from None
 
 
 # 1. Gradients
 
 
-def _gradient(job: Job, loss: Loss, model: nn.Module) -> tuple[bool, str]:
-    plain = copy.deepcopy(model).eval()
+def _gradient(job: Job, loss: Loss, model: nn.Module) -> tuple[bool | None, str]:
     model.eval()  # dropout off
-    turns = 1 + job.options.accumulate  # the first is no part of it: an earlier step, whose actions a queue keeps
-    for turn in range(turns):
+    if (problem := _randomness(job, loss, model)) is not None:
+        return problem
+    micro = job.options.accumulate
+    turns = range(1 + micro)  # the first is no part of it: an earlier step, whose actions a queue keeps
+    alone = copy.deepcopy(model)
+    if not loss.replicated:
+        job.copy_to_all(model)
+    for turn in turns:
         if turn == 1:
             model.zero_grad()
-        _backward(job, loss, model, turn, job.options.accumulate)
+        _backward(job, loss, model, turn, micro)
     found = _flat_gradient(model)
-    error = 0.0
+    if not loss.replicated:
+        found = job.mean(found)  # as DistributedDataParallel would take it
+    error, size, pulls = 0.0, 0.0, 1.0
     if job.rank == 0:
-        earlier = found.new_empty(0, job.options.chunk, job.options.action_dim)
-        for turn in range(turns):
-            batches = [_batch(job, rank, turn) for rank in range(job.world)]
-            for rank in range(job.world) if turn else ():
-                _plain_backward(loss, plain, batches, rank, turn, earlier, job.world * job.options.accumulate)
-            earlier = torch.cat([earlier, *(batch.a for batch in batches)])[-max(1, loss.queue_size) :]
-        expected = _flat_gradient(plain)
-        error = float((found - expected).norm() / expected.norm())
-    ((error,), *_) = job.gather(error)
-    allowed, total = _ALLOWED[job.dtype], job.world * job.options.batch_size
-    whole = f"one process with all {total}" if loss.all_ranks else "one process, rank after rank"
-    return error <= allowed, f"gradient against {whole}, pair by pair: relative error {error:.1e} ({allowed:g} allowed)"
+        for turn in turns:
+            batches = [batch_of(job, rank, turn) for rank in range(job.world)]
+            pulls *= alone_backward(loss, alone, batches, turn, 1 / micro if turn else 0)
+        expected = _flat_gradient(alone)
+        size = float(expected.norm())
+        error = float((found - expected).norm() / size) if size else 0.0
+    (error, size, pulls), *_ = job.gather(error, size, pulls)
+    allowed, total = _allowed(job, loss), job.world * job.options.batch_size
+    whole = f"one process with all {total}" if loss.spans_ranks else "one process, rank after rank"
+    line = f"gradient against {whole}, by plain pairs: relative error {error:.1e} ({allowed:.1g} allowed)"
+    if size == 0:
+        return False, f"gradient of {whole}: 0, so the energies do not depend on the weights"
+    if not pulls:
+        line += "; the loss raises the energies of the rows' own actions, or lowers the others'"
+    return error <= allowed and pulls == 1, line
+
+
+def _allowed(job: Job, loss: Loss) -> float:
+    """Rounding of 16-bit energies, which are of the order of 1, counts against the temperature that divides them."""
+    tau: float = loss.given.get("tau", 1.0)
+    return _EXACT.get(job.dtype, 4 * torch.finfo(job.dtype).eps / min(1.0, tau))
+
+
+@torch.no_grad()
+def _randomness(job: Job, loss: Loss, model: nn.Module) -> tuple[bool | None, str] | None:
+    """A verdict where the same batch gives something else each time, which nothing can be compared with."""
+    batch = batch_of(job, job.rank, 0)
+    energies, values = [], []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        energies.append(energies_of(model, batch.h, batch.a, batch.mask))
+        with SameDraws(0):
+            values.append(loss(model, batch))
+    random = not torch.equal(*energies), not torch.equal(*values)
+    models, own = (any(each) for each in zip(*job.gather(*random), strict=True))
+    if models:
+        return False, "gradient: not compared, the model's energies of the same pairs change, though dropout is off"
+    return (None, "gradient: not compared, the loss draws random numbers that depend on the rank") if own else None
 
 
 def _backward(job: Job, loss: Loss, model: nn.Module, turn: int, micro: int) -> None:
-    batch = _batch(job, job.rank, turn)
-    torch.manual_seed(_seed(job.rank, turn))  # of the made negatives
-    replicate(model)
-    torch.autograd.backward(loss(model, batch) / micro)
+    if loss.replicated:
+        replicate(model)
+    with SameDraws(turn):
+        value = loss(model, batch_of(job, job.rank, turn))
+    torch.autograd.backward(value / micro)
 
 
 def _flat_gradient(model: nn.Module) -> Tensor:
@@ -380,73 +210,12 @@ def _flat_gradient(model: nn.Module) -> Tensor:
     return torch.cat([gradient.detach().flatten().double() for gradient in gradients])
 
 
-def _candidates(
-    loss: Loss, batches: list[Batch], rank: int, turn: int, earlier: Tensor
-) -> tuple[Tensor, Tensor | None, Tensor, Tensor]:
-    """What a rank's rows are compared with.
-
-    Shared actions [N, H, Da], made ones [B, M, H, Da], log weights [N + M], and the column of each row's own action.
-    """
-    batch = batches[rank]
-    shared = torch.cat([each.a for each in batches]) if loss.all_ranks else batch.a
-    own = torch.arange(len(batch.a), device=batch.a.device) + (rank * len(batch.a) if loss.all_ranks else 0)
-    weight, made = loss.weight if len(shared) > 1 else 1.0, None
-    if loss.queue_size:
-        shared = torch.cat([shared, earlier])
-    if loss.made:
-        torch.manual_seed(_seed(rank, turn))
-        made = _sibling("layer_infonce").make_negatives(batch.a, batch.layers, loss.made)
-    weights = [1.0] * len(shared) + [weight] * loss.made
-    return shared, made, torch.tensor(weights, device=own.device).log(), own
-
-
-def _joined(shared: Tensor, made: Tensor | None, rows: int) -> Tensor:
-    """[B, N + M, H, Da]"""
-    every = shared.expand(rows, *shared.shape)
-    return every if made is None else torch.cat([every, made], dim=1)
-
-
-def _plain_backward(
-    loss: Loss, model: nn.Module, batches: list[Batch], rank: int, turn: int, earlier: Tensor, share: int
-) -> None:
-    """Add a rank's part of the gradient: energies of all pairs, the softmax, and its gradient back through the pairs.
-
-    So the pairs go through the model a few at a time, twice, and memory does not grow with their number.
-    """
-    batch = batches[rank]
-    shared, made, log_weights, own = _candidates(loss, batches, rank, turn, earlier)
-    actions = _joined(shared, made, len(batch.a))
-    with torch.no_grad():
-        table = _table(model, batch, actions).requires_grad_()
-    logits = log_weights - table / loss.tau
-    if loss.min_distance:
-        near = (actions - batch.a[:, None]).float().square().mean(dim=(2, 3)).sqrt() < loss.min_distance
-        logits = logits.masked_fill(near.scatter(1, own[:, None], False), -math.inf)
-    rows = logits.logsumexp(dim=1) - logits.gather(1, own[:, None]).squeeze(1)
-    (of_energies,) = torch.autograd.grad(rows.mean() / share, table)
-    parts = torch.split(of_energies.flatten(), _PAIRS_AT_A_TIME)
-    for energies, gradient in zip(_parts(model, batch, actions), parts, strict=True):
-        torch.autograd.backward(energies, gradient)
-
-
-def _parts(model: nn.Module, batch: Batch, actions: Tensor) -> Iterator[Tensor]:
-    """Energies of all pairs, row after row, a few at a time, each pair with its own copy of the context."""
-    rows = torch.arange(len(batch.h), device=batch.h.device).repeat_interleave(actions.shape[1])
-    pairs = torch.split(rows, _PAIRS_AT_A_TIME), torch.split(actions.flatten(0, 1), _PAIRS_AT_A_TIME)
-    for row, a in zip(*pairs, strict=True):
-        yield _energy(model, batch.h[row], a, batch.mask[row])
-
-
-def _table(model: nn.Module, batch: Batch, actions: Tensor) -> Tensor:
-    return torch.cat(list(_parts(model, batch, actions))).view(actions.shape[:2])
-
-
 # 2. Drift
 
 
-def _drift(job: Job, loss: Loss, model: nn.Module) -> tuple[bool, str]:
+def _drift(job: Job, loss: Loss, model: nn.Module) -> tuple[bool | None, str]:
     model.train()
-    optimizer, turn = torch.optim.AdamW(model.parameters(), lr=1e-3), itertools.count(100)
+    optimizer, turn = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0), itertools.count(100)
     before = _flat_weights(model)
     for _ in range(3):
         optimizer.zero_grad()
@@ -457,6 +226,8 @@ def _drift(job: Job, loss: Loss, model: nn.Module) -> tuple[bool, str]:
     drift, moved = job.largest_difference(_flat_weights(model)), float((_flat_weights(model) - before).abs().max())
     model.zero_grad()
     line = f"drift between ranks after 3 clipped optimizer steps: {drift:.2g} (they moved weights by {moved:.1e})"
+    if not loss.replicated:
+        return None, f"{line}; the script has to average the gradients itself"
     return drift == 0 and moved > 0, line
 
 
@@ -469,58 +240,72 @@ def _flat_weights(model: nn.Module) -> Tensor:
 
 @torch.no_grad()
 def _energies(job: Job, loss: Loss, model: nn.Module) -> tuple[bool | None, str]:
-    if loss.function is _local_loss:
-        return None, "energies: the script's own, pair by pair, as before"
+    if not (FOLDER / "scoring.py").exists() or loss.function is original_loss:
+        return None, "energies: the model's own, pair by pair"
     model.eval()
-    batches = [_batch(job, rank, 0) for rank in range(job.world)]
+    scoring = sibling("scoring")
+    batches = [batch_of(job, rank, 0) for rank in range(job.world)]
     batch = batches[job.rank]
-    shared, made, *_ = _candidates(loss, batches, job.rank, 0, batch.a)
-    actions = _joined(shared, made, len(batch.a))
-    found = _sibling("scoring").energy_matrix(model, batch.h, shared if made is None else actions, batch.mask)
-    expected = _table(model, batch, actions)
-    # Against what tells candidates apart; rounding of the energies themselves is allowed.
+    shared = torch.cat([each.a for each in batches])  # [N, H, Da]
+    own = torch.stack(batch.layers, dim=1)  # [B, M, H, Da]
+    figures = [_difference(job, scoring.energy_matrix, model, batch, actions) for actions in (own, shared)]
+    error, spread, verdict = zip(*itertools.chain(*(job.gather(*each) for each in figures)), strict=True)
+    materialised = ", ".join(scoring.materialised(model)) or "nothing"
+    figure = f"difference {max(error):.1e} where candidates differ by {max(spread):.1e}"
+    return all(verdict), f"energies against plain pairs, materialised {materialised}: {figure}"
+
+
+def _difference(
+    job: Job, energy_matrix: Callable[..., Tensor], model: nn.Module, batch: Batch, actions: Tensor
+) -> tuple[float, float, float]:
+    """The largest difference, how far the energies lie apart, and whether the one is small against the other.
+
+    Rounding of the energies themselves is allowed.
+    """
+    found = energy_matrix(model, batch.h, actions, batch.mask)
+    expected = pairwise_energies(model, batch.h, actions, batch.mask)
     error, spread = (found - expected).abs().max(), expected.max() - expected.min()
-    rounding = 64 * torch.finfo(job.dtype).eps * expected.abs().max()
-    allowed = torch.maximum(_ALLOWED[job.dtype] * spread, rounding)
-    figures = job.gather(float(error), float(spread), float(error <= allowed))
-    errors, spreads, verdicts = zip(*figures, strict=True)
-    materialised = ", ".join(_sibling("scoring").materialised(model)) or "nothing"
-    figure = f"difference {max(errors):.1e} where candidates differ by {max(spreads):.1e}"
-    return all(verdicts), f"energies against plain pairs, materialised {materialised}: {figure}"
+    rounding = (64 if job.dtype in _EXACT else 8) * torch.finfo(job.dtype).eps * expected.abs().max()
+    allowed = torch.maximum(_EXACT.get(job.dtype, 0.0) * spread, rounding)
+    return float(error), float(spread), float(error <= allowed and spread > 0)
 
 
 # 4. Cost
 
 
 def _cost(job: Job, loss: Loss, model: nn.Module) -> tuple[None, str]:
-    batch = _batch(job, job.rank, 0)
-    ranks, before = training_ranks(), copy.deepcopy(model).train()
+    batch, ranks = batch_of(job, job.rank, 0), training_ranks()
+    before, as_before = copy.deepcopy(model).train(), Loss(original_loss, {"tau": loss.given.get("tau", 1.0)}, False)
     model.train()
+    keep_equal = replicate if loss.replicated else lambda same: same
     back: Callable[[Tensor], None] = torch.autograd.backward
     steps: dict[str, Callable[[], Any]] = {
-        "positives only": lambda: back(_energy(before, batch.h, batch.a, batch.mask).sum()),
-        "the local loss as before": lambda: back(_local_loss(before, batch.h, batch.a, batch.mask)[0]),
-        "this one": lambda: back(loss(replicate(model), batch)),
-        "averaging gradients": lambda: average_gradients(model),
+        "positives only": lambda: back(energies_of(before, batch.h, batch.a, batch.mask).sum()),
+        "the local loss as before": lambda: back(as_before(before, batch)),
+        "this one": lambda: back(loss(keep_equal(model), batch)),
     }
-    if loss.all_ranks:
+    shown = list(steps)
+    if loss.replicated:
+        steps["averaging gradients"] = lambda: average_gradients(model)
+    if loss.spans_ranks:
         steps["the exchange"] = lambda: exchange(ranks, batch.h, batch.a, batch.mask, "")
-    shown = list(steps)[:3]
     for name in shown:
         steps[name]()  # gradients exist from here on
     memory = [_bytes(job, steps[name], before if name != "this one" else model) for name in shown]
     seconds: dict[str, list[float]] = {name: [] for name in steps}
+    job.gather(0)
     for _ in range(job.options.steps):
         for name, step in steps.items():
-            job.gather(0)  # ranks begin together
-            seconds[name].append(_seconds(job, step))
+            slowest = max(job.gather(_seconds(job, step)))  # what the job waits for; and all begin the next together
+            seconds[name] += slowest
     median = {name: statistics.median(each) for name, each in seconds.items()}
     unit = median[shown[0]]
     ratios = [
         f"{name} {median[name] / unit:.2f} / {size / memory[0]:.2f}" for name, size in zip(shown, memory, strict=True)
     ]
     alone = [f"{name} {median[name] / unit:.2f}" for name in steps if name not in shown]
-    line = f"a step's time / memory, in units of the first: {', '.join(ratios)}; time alone: {', '.join(alone)}"
+    line = f"a step's time / memory, in units of the first: {', '.join(ratios)}"
+    line += f"; time alone: {', '.join(alone)}" if alone else ""
     return None, f"{line} (unit {1000 * unit:.3g} ms / {memory[0] / 1e6:.3g} MB)"
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 def make_candidates(shape: tuple[int, ...], steps: int = 4, da: int = 3) -> Tensor:
     generator = torch.Generator().manual_seed(5)
-    return torch.rand(*shape, steps, da, generator=generator, dtype=torch.float64) * 2 - 1
+    return torch.rand(*shape, steps, da, generator=generator, dtype=torch.float64).to(plain.DEVICE) * 2 - 1
 
 
 def masked(batch: plain.Batch, has_mask: bool) -> plain.Batch:
@@ -27,7 +27,7 @@ def check_equal(model: nn.Module, batch: plain.Batch, candidates: Tensor, **opti
     expected = plain.energies(model, batch, listed)
     assert found.shape == expected.shape
     assert torch.allclose(found, expected, rtol=0, atol=EXACT)
-    weights = torch.linspace(-1, 2, expected.numel(), dtype=torch.float64).view_as(expected)
+    weights = torch.linspace(-1, 2, expected.numel(), dtype=torch.float64).to(expected.device).view_as(expected)
     gradients = []
     for energies in (found, expected):
         h.grad = a.grad = None

@@ -232,15 +232,15 @@ def bilinear(model: Any, t: Tensor, c: Tensor, m: Tensor | None) -> Tensor:
 
 @kind(False)
 def values_read_back(model: Any, t: Tensor, c: Tensor, m: Tensor | None) -> Tensor:
-    size = torch.from_numpy(c.detach().numpy()).mean((1, 2)).to(t)
+    size = torch.from_numpy(c.detach().cpu().numpy()).mean((1, 2)).to(t)
     z = model.cross_attend(t, c, m) * (1 + 0 * float(c.sum().item()))
-    return z + size[:, None, None] + torch.tensor(t.detach().tolist(), dtype=t.dtype)  # type: ignore[no-any-return]
+    return z + size[:, None, None] + torch.tensor(t.detach().tolist()).to(t)  # type: ignore[no-any-return]
 
 
 @kind(False)
 def last_position(model: Any, t: Tensor, c: Tensor, m: Tensor | None) -> Tensor:
-    last = torch.full((len(c),), c.shape[1] - 1) if m is None else (~m).sum(1) - 1
-    return t + c[torch.arange(len(c)), last][:, None]
+    last = torch.full((len(c),), c.shape[1] - 1, device=c.device) if m is None else (~m).sum(1) - 1
+    return t + c[torch.arange(len(c), device=c.device), last][:, None]
 
 
 @kind(False)

@@ -5,6 +5,7 @@ import pkgutil
 from typing import Any
 
 import torch
+from plain_reference import DEVICE
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -185,7 +186,7 @@ class StepIndexEnergy(CrossEnergy):
 
     class _Numbered(nn.MultiheadAttention):
         def forward(self, query: Tensor, *args: Any, **kwargs: Any) -> Any:
-            place = torch.arange(query.shape[1], dtype=query.dtype)[None, :, None]
+            place = torch.arange(query.shape[1]).to(query)[None, :, None]
             return super().forward(query + 0.3 * torch.sin(place), *args, **kwargs)
 
     def __init__(self, **options: Any) -> None:
@@ -225,7 +226,7 @@ class TrainingBranchEnergy(CrossEnergy):
 
     def attend(self, steps: Tensor, context: Tensor, mask: Tensor | None) -> Tensor:
         z = super().attend(steps, context, mask)
-        return z * torch.ones(len(context), 1, 1, dtype=z.dtype) if self.training else z
+        return z * torch.ones(len(context), 1, 1).to(z) if self.training else z
 
 
 class CountingEnergy(CrossEnergy):
@@ -258,7 +259,7 @@ def build(kind: Any = UNDER_TEST, seed: int = 0, **options: Any) -> Any:
                 parameter.add_(torch.randn_like(parameter), alpha=parameter.shape[-1] ** -0.5)
             if isinstance(model, CrossEnergy):
                 model.offset.fill_(seed + 1.0)
-    return model
+    return model.to(DEVICE)
 
 
 def own_model(spec: str, state_dim: int, act_dim: int) -> Any:

@@ -1,10 +1,13 @@
 """The losses as one process would write them: pair by pair, no batching, nothing shared with the code under test."""
 
+import os
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+DEVICE = torch.device(os.environ.get("ENERGY_TEST_DEVICE", "cpu"))  # where batches and models of all tests lie
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,7 @@ def make_batch(rows: int, *, seed: int = 0, s: int = 5, d: int = 6, steps: int =
     h = torch.randn(rows, s, d, generator=generator, dtype=torch.float64)
     a = torch.rand(rows, steps, da, generator=generator, dtype=torch.float64) * 2 - 1
     lengths = torch.randint(1, s + 1, (rows,), generator=generator)
-    return Batch(h, a, torch.arange(s)[None] >= lengths[:, None])
+    return Batch(h.to(DEVICE), a.to(DEVICE), (torch.arange(s)[None] >= lengths[:, None]).to(DEVICE))
 
 
 def share(batch: Batch, rows: list[int], rank: int) -> Batch:
@@ -50,7 +53,7 @@ def infonce(
     table: Tensor, positives: list[int], tau: float, kept: Tensor | None = None, weights: list[float] | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Mean loss, mean positive energy, mean negative energy, row by row; ``weights`` is what each column counts."""
-    each = torch.ones(table.shape[1], dtype=table.dtype) if weights is None else torch.tensor(weights).to(table)
+    each = torch.ones_like(table[0]) if weights is None else torch.tensor(weights).to(table)
     losses, own, others = [], [], []
     for i, j in enumerate(positives):
         negatives = [k for k in range(table.shape[1]) if k != j and (kept is None or bool(kept[i, k]))]

@@ -23,7 +23,7 @@ def whole(rows: list[int], layers: int = 5) -> tuple[plain.Batch, list[Tensor], 
     """The batch of all ranks, its layers' actions, and the negatives made of both."""
     batch = plain.make_batch(sum(rows))
     generator = torch.Generator().manual_seed(7)
-    actions = [torch.rand(batch.a.shape, generator=generator, dtype=torch.float64) for _ in range(layers)]
+    actions = [torch.rand(batch.a.shape, generator=generator, dtype=torch.float64).to(batch.a) for _ in range(layers)]
     return batch, actions, make_negatives(batch.a, actions, MADE, generator)
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 def make_layers(batch: plain.Batch, count: int) -> list[Tensor]:
     generator = torch.Generator().manual_seed(7)
-    return [torch.rand(batch.a.shape, generator=generator, dtype=torch.float64) for _ in range(count)]
+    return [torch.rand(batch.a.shape, generator=generator, dtype=torch.float64).to(batch.a) for _ in range(count)]
 
 
 def seeded() -> torch.Generator:

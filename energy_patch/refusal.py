@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Literal
 
 Reason = Literal["not-found", "ambiguous", "unsupported", "conflict", "patch-modified", "unreadable", "unwritable"]
@@ -31,3 +32,15 @@ class Refusal(Exception):
         """The same, of a file that the user did not name: a module that the script imports."""
         where = f"{name}, line {self.line}" if self.line else name
         return Refusal(self.reason, f"{where}: {self.message}")
+
+
+class NotCalled(Refusal):
+    """The script does not call the loss: where others of the same command do, it is only listed."""
+
+
+class PatchedThrough(Refusal):
+    """The file is a module that is patched together with `script`, which imports it."""
+
+    def __init__(self, message: str, script: Path) -> None:
+        super().__init__("conflict", message)
+        self.script = script

@@ -7,14 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from energy_patch.commands.batch import Stopped, reported, settle
+from energy_patch.commands.batch import Stopped, settle
+from energy_patch.commands.reported import reported
 from energy_patch.commands.request import Request as Request
 from energy_patch.commands.request import Wanted, wanted
+from energy_patch.commands.scripts import named_scripts
 from energy_patch.files.changes import FilePatch, apply_changes
 from energy_patch.files.home import Home, home_of, refuse_reached
 from energy_patch.files.templates import module_closure
 from energy_patch.files.transaction import ChangeSet, FileChange
-from energy_patch.locate.facts import Facts, listed
+from energy_patch.locate.facts import ORIGINAL_LOSS, Facts, listed
 from energy_patch.record.entry import make_entry
 from energy_patch.record.schema import ScriptEntry, described
 from energy_patch.refusal import Refusal
@@ -48,12 +50,16 @@ class _Prepared:
 def apply(paths: Sequence[Path], request: Request, *, write: bool, check: bool = False, cwd: Path) -> Report:
     """Patch scripts, all or none; without `write` or with `check` only say what would change."""
     write = write and not check
-    together = frozenset(path.resolve() for path in paths)
-    done = settle(paths, lambda path: _prepare(path, request, together), _decide, write=write)
+    named = named_scripts(paths, ORIGINAL_LOSS, is_lenient=check)
+    together = frozenset(path.resolve() for path in named.paths)
+    done = settle(named, lambda path: _prepare(path, request, together), _decide, write=write)
     name: OutcomeName = "patched" if write else "would-change"
-    report = reported("apply", paths, done, lambda item, changes: _outcome(item, name, changes, cwd), cwd)
+    report = reported("apply", named, done, lambda item, changes: _outcome(item, name, changes, cwd), cwd)
     after = _after(paths) if report.outcome == "patched" else ()
-    return replace(report, is_check=check, after=after)
+    outcomes = report.outcomes
+    if report.outcome == "not-applied" and not check:  # none of several calls the loss
+        outcomes = tuple(replace(item, outcome="refused") for item in outcomes)
+    return replace(report, outcomes=outcomes, is_check=check, after=after)
 
 
 def _after(paths: Sequence[Path]) -> tuple[str, ...]:
@@ -67,7 +73,12 @@ def _after(paths: Sequence[Path]) -> tuple[str, ...]:
 
 def refusal_of(path: Path, strategy: str) -> Refusal | None:
     """Why a script would be refused with a strategy; None where it would be patched."""
-    done = settle([path], lambda path: _prepare(path, Request(strategy), frozenset()), _decide, write=False)
+    done = settle(
+        named_scripts([path], ORIGINAL_LOSS),
+        lambda path: _prepare(path, Request(strategy), frozenset()),
+        _decide,
+        write=False,
+    )
     return done.refusal if isinstance(done, Stopped) else None
 
 

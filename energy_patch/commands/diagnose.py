@@ -4,34 +4,57 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
 from energy_patch.commands.apply import refusal_of
+from energy_patch.commands.scripts import named_scripts
 from energy_patch.diagnose.engine import Diagnosis, diagnose
 from energy_patch.diagnose.render import as_text, as_tree
+from energy_patch.locate.facts import ORIGINAL_LOSS
 from energy_patch.report.console import ColorMode, show_lines, width_of
 from energy_patch.report.contract import contract
+from energy_patch.report.text import shortened
+from energy_patch.wrapping import hanging
 
 
-def diagnose_all(paths: Sequence[Path], gpus: int, batch_size: int | None) -> tuple[Diagnosis, ...]:
+@dataclass(frozen=True)
+class Diagnoses:
+    """What was found in each script; `bystanders` are those of many that have nothing to do with the loss."""
+
+    found: tuple[Diagnosis, ...]
+    bystanders: frozenset[Path]
+
+
+def diagnose_all(paths: Sequence[Path], gpus: int, batch_size: int | None) -> Diagnoses:
     """Each script by itself; what is wrong with one is part of its answer."""
-    return tuple(diagnose(path, gpus, batch_size, refusal_of) for path in dict.fromkeys(paths))
+    named = named_scripts(paths, ORIGINAL_LOSS)
+    found = tuple(diagnose(path, gpus, batch_size, refusal_of) for path in named.paths)
+    silent = (item.path for item in found if not (item.calls or item.findings or named.concerns(item.path)))
+    return Diagnoses(found, frozenset(silent) if named.are_many else frozenset())
 
 
-def show(found: Sequence[Diagnosis], mode: ColorMode, *, as_json: bool) -> None:
+def show(all_found: Diagnoses, mode: ColorMode, *, as_json: bool) -> None:
     """Print the answer on stdout."""
     if as_json:
-        is_refused = all(item.reason is not None for item in found)
-        click.echo(contract("diagnose", "refused" if is_refused else "diagnosed", [as_tree(item) for item in found]))
+        is_refused = all(item.reason is not None for item in all_found.found)
+        trees = [as_tree(item) for item in all_found.found]
+        click.echo(contract("diagnose", "refused" if is_refused else "diagnosed", trees))
     else:
-        show_lines(_lines(found), mode)
+        show_lines(_lines(all_found), mode)
 
 
-def _lines(found: Sequence[Diagnosis]) -> Iterator[str]:
+def _lines(all_found: Diagnoses) -> Iterator[str]:
     width = width_of(sys.stdout)
-    for number, item in enumerate(found):
+    shown = [item for item in all_found.found if item.path not in all_found.bystanders]
+    for number, item in enumerate(shown):
         if number:
             yield ""
         yield from as_text(item, width)
+    if all_found.bystanders:
+        if shown:
+            yield ""
+        names = [str(item.path) for item in all_found.found if item.path in all_found.bystanders]
+        yield from hanging(f"{ORIGINAL_LOSS} is not called: {shortened(names)}", "", "  ", width)

@@ -6,13 +6,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from energy_patch.commands.batch import reported, settle
+from energy_patch.commands.batch import settle
+from energy_patch.commands.reported import reported
+from energy_patch.commands.scripts import named_scripts
 from energy_patch.files.changes import Original, revert_changes, staying
 from energy_patch.files.folder import check_record_is_there
 from energy_patch.files.home import Home, PatchedFile, home_of, refuse_reached
 from energy_patch.files.transaction import ChangeSet, FileChange
 from energy_patch.locate.facts import listed
 from energy_patch.report.outcome import ModuleOutcome, Outcome, OutcomeName, Report, script_diff
+from energy_patch.strategies.base import FOLDER_NAME
 
 
 @dataclass(frozen=True)
@@ -26,10 +29,13 @@ class _Reverting:
 
 def revert(paths: Sequence[Path], *, write: bool, cwd: Path) -> Report:
     """Revert scripts, all or none; with `write=False` only say what would change."""
-    together = frozenset(path.resolve() for path in paths)
-    done = settle(paths, lambda path: _prepare(path, together), _decide, write=write)
+    named = named_scripts(paths, FOLDER_NAME)
+    together = frozenset(path.resolve() for path in named.paths)
+    done = settle(named, lambda path: _prepare(path, together), _decide, write=write)
     name: OutcomeName = "reverted" if write else "would-change"
-    return reported("revert", paths, done, lambda item, changes: _outcome(item, name, changes, cwd), cwd)
+    return reported(
+        "revert", named, done, lambda item, changes: _outcome(item, name, changes, cwd, named.are_many), cwd
+    )
 
 
 def _decide(folder: Path, scripts: Sequence[_Reverting]) -> ChangeSet:
@@ -37,10 +43,10 @@ def _decide(folder: Path, scripts: Sequence[_Reverting]) -> ChangeSet:
     return revert_changes(folder, [item.files[0].name for item in scripts], originals)
 
 
-def _outcome(item: _Reverting, name: OutcomeName, changes: Sequence[FileChange], cwd: Path) -> Outcome:
+def _outcome(item: _Reverting, name: OutcomeName, changes: Sequence[FileChange], cwd: Path, in_folder: bool) -> Outcome:
     script, *modules = item.files
     if script.entry is None:
-        return Outcome(item.path, "not-applied")
+        return Outcome(item.path, "not-applied", is_bystander=in_folder)
     changed = {change.path for change in changes}
     return Outcome(
         item.path,

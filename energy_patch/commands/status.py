@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from energy_patch.commands.scripts import Scripts, named_scripts
 from energy_patch.files.folder import check_record_is_there
 from energy_patch.files.home import PatchedFile, home_of, patched_with
 from energy_patch.record.schema import described
 from energy_patch.refusal import Refusal
 from energy_patch.report.outcome import ModuleOutcome, Outcome, Report, listed_edits, refused_outcome
+from energy_patch.strategies.base import FOLDER_NAME
 from energy_patch.unpatch.undo import Undone
 
 AGAIN = "run apply again, or revert"
@@ -18,23 +20,26 @@ AGAIN = "run apply again, or revert"
 
 def status(paths: Sequence[Path]) -> Report:
     """Each script: already-applied (as recorded or edited elsewhere), not-applied, or patch-modified."""
-    return Report("status", tuple(_status(path) for path in dict.fromkeys(paths)))
+    named = named_scripts(paths, FOLDER_NAME)
+    return Report("status", tuple(_status(path, named) for path in named.paths))
 
 
-def _status(path: Path) -> Outcome:
+def _status(path: Path, named: Scripts) -> Outcome:
     try:
         if (script := patched_with(path)) is not None:
             return Outcome(path, "already-applied", message=f"together with {script}, which imports it")
         home = home_of(path)
         first, *modules = home.files(path)
     except Refusal as refusal:
+        if named.passes(path, refusal):
+            return Outcome(path, "not-applied", refusal.reason, refusal.message, refusal.line)
         return refused_outcome(path, refusal)
     if first.entry is None:
         try:
             check_record_is_there(first.source)
         except Refusal as refusal:
             return refused_outcome(path, refusal, "patch-modified")
-        return Outcome(path, "not-applied")
+        return Outcome(path, "not-applied", is_bystander=named.are_many)
     edited = tuple(
         f"{name} was edited since it was copied" for name, module in home.state.modules.items() if module.edited
     )

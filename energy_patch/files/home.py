@@ -10,7 +10,7 @@ from pathlib import Path
 
 from energy_patch.files.folder import FolderState, inspect_folder, script_home
 from energy_patch.record.schema import Record, ScriptEntry
-from energy_patch.refusal import Refusal, renumbered
+from energy_patch.refusal import PatchedThrough, Refusal, renumbered
 from energy_patch.syntax.source import Source, decode_source, read_source
 from energy_patch.unpatch.current import current_entry
 from energy_patch.unpatch.undo import Undone, undo
@@ -102,7 +102,8 @@ class Home:
         ]
         file = next(iter(modules), None) or self.file(script)
         line = file.line_now(refusal.line) if refusal.line is not None else None
-        return Refusal(refusal.reason, renumbered(refusal.message, file.line_now), line=line)
+        refusal.message, refusal.line = renumbered(refusal.message, file.line_now), line
+        return refusal
 
     def reaching(self, name: str) -> tuple[str, ...]:
         """The scripts that a module is patched with."""
@@ -123,7 +124,7 @@ def home_of(path: Path) -> Home:
     return Home(folder, inspect_folder(folder))
 
 
-def patched_with(path: Path) -> str | None:
+def patched_with(path: Path) -> Path | None:
     """The script that a module is patched together with, relative to the working directory."""
     folder = path.resolve().parent
     for parent in [folder, *folder.parents][:LEVELS]:
@@ -133,7 +134,7 @@ def patched_with(path: Path) -> str | None:
             continue
         scripts = home.reaching(home.name(path))
         if scripts:
-            return os.path.relpath(parent / scripts[0])
+            return Path(os.path.relpath(parent / scripts[0]))
     return None
 
 
@@ -141,10 +142,10 @@ def refuse_reached(path: Path, together: Collection[Path] = ()) -> None:
     """Refuse a module that is patched through a script which is not named beside it: the two change together.
 
     Raises:
-        Refusal: `conflict`.
+        PatchedThrough: it is.
     """
     script = patched_with(path)
     beside = {each for each in together if each.parent == path.resolve().parent}
     if script is not None and Path(script).resolve() not in beside:
         message = f"is patched together with {script}, which imports it; name that script instead"
-        raise Refusal("conflict", message)
+        raise PatchedThrough(message, script)

@@ -28,7 +28,7 @@ from energy_patch.locate.rank_conditions import lone_exits, rank_conditions
 from energy_patch.locate.reached import Reached, Read, follow_imports
 from energy_patch.locate.signatures import arguments, function
 from energy_patch.locate.temperatures import passed_temperature
-from energy_patch.refusal import Refusal
+from energy_patch.refusal import NotCalled, Refusal
 from energy_patch.strategies.base import FOLDER_NAME
 from energy_patch.syntax.layout import (
     STATEMENTS,
@@ -49,7 +49,8 @@ def locate(script: Source, read: Read) -> tuple[Facts, ...]:
     `read` gives a module's source as it is without a patch.
 
     Raises:
-        Refusal: the loss is not called, or not in a way that can be patched.
+        NotCalled: the loss is not called.
+        Refusal: it is not called in a way that can be patched.
     """
     check_compiles(script)  # at Python's own recursion limit: what is nested deeper crashes LibCST's parser
     facts = _facts(script, script) if ORIGINAL_LOSS in script.text else None
@@ -64,7 +65,7 @@ def locate(script: Source, read: Read) -> tuple[Facts, ...]:
             for call in _facts_of_module(module, script).calls  # a module may also hand the loss on
         ]
         unread = [f"{_name(path, script)}: cannot be read as Python, and was left out" for path in following.unread]
-        raise Refusal("not-found", near_misses(script, [*unused, *unread]))
+        raise NotCalled("not-found", near_misses(script, [*unused, *unread]))
     return (facts or _facts(script, script), *reached)
 
 

@@ -46,7 +46,8 @@ class Outcome:
     """One script's result. `edits` are (line, what it does); `notes` are for a person; `diff` is raw bytes.
 
     `strategy` and `options` are those that the script is patched with, or was; a script that does not call the loss is
-    `not-applied` with the reason `not-found` where other scripts of the call do.
+    `not-applied` with the reason `not-found` where other scripts of the call do. A bystander is one of many of which
+    nothing needs to be said but the name.
     """
 
     path: Path
@@ -60,6 +61,7 @@ class Outcome:
     notes: tuple[str, ...] = ()
     diff: bytes = b""
     modules: tuple[ModuleOutcome, ...] = ()
+    is_bystander: bool = False
 
     @property
     def whole_diff(self) -> bytes:

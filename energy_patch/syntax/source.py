@@ -77,7 +77,7 @@ def read_source(path: Path) -> Source:
         Refusal: `unreadable`, with what was found instead of Python text.
     """
     if path.is_dir():
-        raise Refusal("unreadable", "is a folder; name the training script in it")
+        raise Refusal("unreadable", "is a folder without Python files; name the training script")
     try:
         raw = path.read_bytes()
     except FileNotFoundError:
@@ -127,10 +127,10 @@ def check_compiles(source: Source) -> None:
             warnings.simplefilter("ignore")
             compile(source.raw, str(source.path), "exec", dont_inherit=True)
     except SyntaxError as error:
-        message = f"is not valid Python ({error.msg}); mend the syntax first"
+        message = f"is not valid Python ({error.msg}); fix the syntax first"
         raise Refusal("unreadable", message, line=error.lineno) from None
     except (ValueError, RecursionError, MemoryError, OverflowError) as error:
-        raise Refusal("unreadable", f"cannot be compiled ({error}); mend it first") from None
+        raise Refusal("unreadable", f"cannot be compiled ({error}); fix it first") from None
 
 
 def parse(source: Source) -> ast.Module:

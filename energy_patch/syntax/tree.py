@@ -64,7 +64,7 @@ class Tree:
         try:
             module = cst.parse_module("\n".join(self._copy_lines))
         except cst.ParserSyntaxError as error:
-            message = f"cannot be parsed ({error.message}); mend the syntax first"
+            message = f"cannot be parsed ({error.message}); fix the syntax first"
             raise Refusal("unreadable", message, line=error.raw_line) from None
         self.module = module
         self._positions = Positions(module, self._copy_lines)

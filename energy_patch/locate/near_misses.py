@@ -8,10 +8,10 @@ import tokenize
 from collections.abc import Sequence
 
 from energy_patch.locate.facts import ORIGINAL_LOSS
+from energy_patch.strategies.registry import strategies
 from energy_patch.syntax.source import Source
 
 SIBLING = re.compile(r"\b(?:energy_\w*infonce\w*|compute_negative_energy)\b")
-PATCHED = re.compile(r"\b(?:distributed_energy_inbatch_swap_infonce|\w*energy_infonce_loss|adaptive_energy_loss)\b")
 STAR_IMPORT = re.compile(r"^\s*from\s+([\w.]+)\s+import\s+\*")
 
 
@@ -27,6 +27,7 @@ def near_misses(source: Source, elsewhere: Sequence[str] = ()) -> str:
 
 def _seen(source: Source) -> dict[int, str]:
     seen: dict[int, str] = {}
+    new_losses = {strategy.function for strategy in strategies().values()}
     for number in range(1, len(source.line_starts) + 1):
         if star := STAR_IMPORT.match(source.line_text(number)):
             seen[number] = f"star import of {star[1]}, whose names cannot be told"
@@ -49,7 +50,7 @@ def _seen(source: Source) -> dict[int, str]:
                 continue
             if token.string == ORIGINAL_LOSS:
                 seen[line] = "a call of a name that means something else here" if following == "(" else "rebound here"
-            elif following == "(" and PATCHED.fullmatch(token.string) and token.string.startswith("distributed"):
+            elif following == "(" and token.string in new_losses:
                 seen[line] = f"{token.string} is already called"
             elif following == "(" and SIBLING.fullmatch(token.string):
                 seen[line] = f"{token.string}, another loss"

@@ -13,6 +13,7 @@ from energy_patch.rewrite.temperature import (
     told_of_passed,
 )
 from energy_patch.strategies.base import TAU, Option
+from energy_patch.strategies.registry import strategies
 
 
 def config_value(draft: Draft, call: Call, keyword: str, name: str) -> str:
@@ -25,9 +26,10 @@ def config_value(draft: Draft, call: Call, keyword: str, name: str) -> str:
     callers = call.enclosing.callers if call.enclosing is not None else ()
     in_reach = call.config is not None or (callers and all(caller.config for caller in callers))
     if config is None or config.field(name) is None or not in_reach:
+        others = [item.name for item in strategies().values() if item.function and not item.config_values]
         message = (
             f"strategy {draft.strategy.name} decides by the configured {name}, and no config with a field {name} is "
-            "in scope here or at every call of this function; take strategy global or layer"
+            f"in scope here or at every call of this function; take strategy {' or '.join(others)}"
         )
         raise Refusal("not-found", message, line=call.line)
     if call.config is not None:

@@ -61,7 +61,7 @@ def _free_port() -> int:
 
 def _import_torch() -> None:
     for name in ("torch", "torch.distributed", "torch.nn.parallel", "torch.utils.data", "torch._dynamo"):
-        with contextlib.suppress(ImportError):  # the last one is what an optimiser imports on its first step
+        with contextlib.suppress(ImportError):  # the last one is what an optimizer imports on its first step
             importlib.import_module(name)
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from energy_patch.demo import runner
+from energy_patch.demo import results, runner, runs, training
 from energy_patch.demo.plot import spread
 from energy_patch.refusal import Refusal
 
@@ -33,13 +33,13 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 
 def test_leaves_a_figure_and_numbers(demo: tuple[Path, str]) -> None:
     out, _ = demo
-    assert (out / runner.FIGURE).read_bytes().startswith(b"\x89PNG")
-    with (out / runner.CURVES).open(newline="") as file:
+    assert (out / results.FIGURE).read_bytes().startswith(b"\x89PNG")
+    with (out / results.CURVES).open(newline="") as file:
         curves = list(csv.DictReader(file))
     assert [row["run"] for row in curves] == [
         name for name in ("as-it-is", "one-rank", "patched", "patched-default") for _ in range(SHORT)
     ]
-    with (out / runner.TABLE).open(newline="") as file:
+    with (out / results.TABLE).open(newline="") as file:
         table = {row["run"]: row for row in csv.DictReader(file)}
     assert {name: row["negatives"] for name, row in table.items()} == {
         "as-it-is": "2",
@@ -59,10 +59,10 @@ def test_shows_the_diff_the_table_and_what_to_do_next(demo: tuple[Path, str]) ->
 
 def test_trains_the_patched_codebase(demo: tuple[Path, str]) -> None:
     out, _ = demo
-    script = out / runner.CODEBASE / runner.SCRIPT
+    script = out / runner.CODEBASE / training.SCRIPT
     assert "distributed_energy_inbatch_swap_infonce(" in script.read_text(encoding="utf-8")
     assert (out / runner.CODEBASE / "energy_losses" / "patch.json").is_file()
-    assert "8 ranks, " in (out / runner.RUNS_FOLDER / "patched" / "log.txt").read_text()
+    assert "8 ranks, " in (out / training.RUNS_FOLDER / "patched" / "log.txt").read_text()
 
 
 def test_writes_again_into_its_own_folder(demo: tuple[Path, str]) -> None:
@@ -94,7 +94,7 @@ def test_refuses_a_file(tmp_path: Path) -> None:
 
 def test_says_how_to_get_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(Refusal, match=r"torch and matplotlib.*energy-patch\[demo\]"):
+    with pytest.raises(Refusal, match=r"torch and matplotlib.*\.\[demo\]"):
         runner.run_demo(tmp_path / "out", io.StringIO())
     assert not (tmp_path / "out").exists()
 
@@ -104,7 +104,7 @@ def test_a_failed_training_shows_the_end_of_its_log(tmp_path: Path) -> None:
     runner._copy_sample(tmp_path / runner.CODEBASE)
     (tmp_path / runner.CODEBASE / "data.py").write_text("raise RuntimeError('no camera')\n")
     with pytest.raises(Refusal, match=r"training failed(?s:.*)no camera"):
-        runner._train(runner.ONE_RANK, tmp_path / runner.CODEBASE, tmp_path, 2, io.StringIO())
+        training.train(runs.ONE_RANK, tmp_path / runner.CODEBASE, tmp_path, 2, io.StringIO())
 
 
 def test_imports_neither_torch_nor_matplotlib_before_it_runs() -> None:
@@ -130,7 +130,7 @@ def processes_of(out: Path) -> list[int]:
     found = []
     for entry in Path("/proc").iterdir():
         with contextlib.suppress(OSError):
-            if entry.name.isdecimal() and f"{out}/{runner.RUNS_FOLDER}".encode() in (entry / "cmdline").read_bytes():
+            if entry.name.isdecimal() and f"{out}/{training.RUNS_FOLDER}".encode() in (entry / "cmdline").read_bytes():
                 found.append(int(entry.name))
     return found
 
@@ -160,7 +160,7 @@ def test_leaves_no_process_behind(tmp_path: Path, ending: signal.Signals) -> Non
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     ) as demo:
         try:
-            assert wait_for(lambda: len(processes_of(out)) == 1 + runner.BEFORE.ranks, START_LIMIT)
+            assert wait_for(lambda: len(processes_of(out)) == 1 + runs.BEFORE.ranks, START_LIMIT)
             demo.send_signal(ending)
             assert demo.wait(END_LIMIT) == -ending
             assert wait_for(lambda: not processes_of(out), END_LIMIT)

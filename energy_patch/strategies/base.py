@@ -125,8 +125,8 @@ LAYER_ACTIONS = Option(
 class Cost:
     """What a strategy costs one rank in one step, and what it gives, for W ranks x B samples.
 
-    `negatives` are those that each sample meets, `evaluations` the energies computed, `gathered_bytes` the actions that
-    arrive from other ranks.
+    `negatives` are those that each sample is compared with, `evaluations` the energies computed, `gathered_bytes` the
+    actions that arrive from other ranks.
     """
 
     negatives: int

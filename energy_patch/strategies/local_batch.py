@@ -36,8 +36,8 @@ def notes(options: dict[str, Value], replaced: dict[str, str]) -> tuple[str, ...
         trend = "more" if batch > int(before) else "FEWER"
         was = f" ({trend} than the {int(before) - 1} at the default before, {before})"
     return (
-        f"each sample meets batch_size - 1 = {batch - 1} negatives{was}; accumulating {steps} steps adds none, so it "
-        f"is not {batch * steps - 1}",
+        f"each sample is compared with batch_size - 1 = {batch - 1} negatives{was}; accumulating {steps} "
+        f"steps adds none, so it is not {batch * steps - 1}",
         "flags on the launch command override these defaults: take --batch_size and --grad_accumulation_steps out",
         "8 ranks x 3 = 4 ranks x 6 = 2 ranks x 12 = 24 samples at a time, whatever is accumulated; start as many ranks "
         "as your total leaves",

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from energy_patch.commands.batch import Stopped, settle
+from energy_patch.commands.modules import modules_of_others
 from energy_patch.commands.reported import reported
 from energy_patch.commands.request import Request as Request
 from energy_patch.commands.request import Wanted, wanted
@@ -19,7 +20,7 @@ from energy_patch.files.transaction import ChangeSet, FileChange
 from energy_patch.locate.facts import ORIGINAL_LOSS, Facts, listed
 from energy_patch.record.entry import make_entry
 from energy_patch.record.schema import ScriptEntry, described
-from energy_patch.refusal import Refusal
+from energy_patch.refusal import NotCalled, Refusal
 from energy_patch.report.outcome import (
     ModuleOutcome,
     Outcome,
@@ -52,7 +53,14 @@ def apply(paths: Sequence[Path], request: Request, *, write: bool, check: bool =
     write = write and not check
     named = named_scripts(paths, ORIGINAL_LOSS, is_lenient=check)
     together = frozenset(path.resolve() for path in named.paths)
-    done = settle(named, lambda path: _prepare(path, request, together), _decide, write=write)
+    modules = modules_of_others(named)
+
+    def prepare(path: Path) -> _Prepared:
+        if (why := modules.get(path.resolve())) is not None and home_of(path).file(path).entry is None:
+            raise NotCalled("not-found", why)
+        return _prepare(path, request, together)
+
+    done = settle(named, prepare, _decide, write=write)
     name: OutcomeName = "patched" if write else "would-change"
     report = reported("apply", named, done, lambda item, changes: _outcome(item, name, changes, cwd), cwd)
     after = _after(paths) if report.outcome == "patched" else ()

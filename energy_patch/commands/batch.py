@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
+from energy_patch.commands.modules import is_program
 from energy_patch.commands.scripts import Scripts
 from energy_patch.files.folder import script_home
 from energy_patch.files.lock import exclusive
 from energy_patch.files.transaction import ChangeSet, FileChange, sweep, write_changes
-from energy_patch.refusal import Refusal
+from energy_patch.refusal import NotCalled, Refusal
 from energy_patch.syntax.source import Source
-
-MAIN_GUARD = re.compile(r"^if\s+__name__\s*==\s*['\"]__main__['\"]", re.MULTILINE)
 
 
 class HasSource(Protocol):
@@ -103,7 +101,18 @@ def settle(
     except _Stop as stop:
         return stop.stopped
     notes = tuple(note for found in sets for note in found.notes)
-    return Settled(tuple(scripts), (*passed, *together), changes, notes)
+    return Settled(tuple(scripts), (*_with_scripts(passed, scripts), *together), changes, notes)
+
+
+def _with_scripts(passed: Sequence[PassedOver], scripts: Sequence[Script]) -> list[PassedOver]:
+    """What was passed over, with the script for those that a script is patched together with."""
+    reached = {file.source.path.resolve(): script.path for script in scripts for file in script.files[1:]}
+    return [
+        replace(item, refusal=None, with_script=reached[item.path.resolve()])
+        if isinstance(item.refusal, NotCalled) and item.path.resolve() in reached
+        else item
+        for item in passed
+    ]
 
 
 def _prepared(named: Scripts, prepare: Prepare[Script]) -> tuple[list[Script], list[PassedOver]]:
@@ -130,7 +139,7 @@ def _apart(scripts: Sequence[Script]) -> tuple[list[Script], list[PassedOver]]:
     together: dict[Path, PassedOver] = {}
     for script in scripts:
         reached = [by_path[path] for file in script.files[1:] if (path := file.source.path.resolve()) in by_path]
-        programs = [other.path for other in reached if MAIN_GUARD.search(other.files[0].source.text)]
+        programs = [other.path for other in reached if is_program(other.files[0].source)]
         if programs:
             message = f"imports {programs[0]}, where the loss is called"
             together[script.path] = PassedOver(script.path, message=message)

@@ -83,6 +83,14 @@ def follow_imports(script: Source, read: Read) -> Following:
     return Following(tuple(Reached(module.source, module.relative) for module in modules), used, (*unread,))
 
 
+def imported_files(source: Source) -> frozenset[Path]:
+    """The local files that a script's own imports read; none where it cannot be parsed."""
+    try:
+        return frozenset(path for path, _ in _imported(parse(source), source.path, source.path))
+    except (SyntaxError, ValueError, RecursionError):
+        return frozenset()
+
+
 def binds(path: Path, name: str, script: Path, seen: frozenset[Path] = frozenset()) -> bool:
     """Whether a module's top level gives a name to whoever imports all of it; star imports are followed."""
     tree = _parsed(path)

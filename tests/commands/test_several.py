@@ -74,8 +74,7 @@ def test_those_without_the_loss_are_listed(folder: Path, energy_patch: Command) 
         found = energy_patch("diagnose", "scripts").stdout.decode().splitlines()
     others = "scripts/old.py, scripts/plot.py, scripts/energy/__init__.py"
     assert f"not patched, {LOSS} is not called: {others}" in told
-    near = next(line for line in told if line.startswith("scripts/energy/energy_model.py: not patched, "))
-    assert "line 1" in near  # it does not call the loss either, but something of it was seen
+    assert any(line.startswith("scripts/energy/energy_model.py: not patched, defines the loss; ") for line in told)
     assert "To take it back: energy-patch revert scripts" in told
     assert status[0] == "scripts/train.py: patched, strategy global"
     assert status[-1] == f"not patched: {others.replace('__init__', '__init__.py, scripts/energy/energy_model')}"
@@ -152,6 +151,26 @@ def test_a_module_goes_with_the_script_that_imports_it(shared: Path, energy_patc
     assert snapshot(shared) == alone
     assert energy_patch("revert", shared).exit_code == 0
     assert snapshot(shared) == before
+
+
+def test_a_module_whose_calls_no_script_uses_is_left_alone(tmp_path: Path, energy_patch: Command) -> None:
+    """As the file that defines the loss often holds another function that calls it."""
+    defines = f"def {LOSS}(energy_model, h, a_pos, pad_mask=None, tau=0.5):\n    pass\n\n\n"
+    unused = f"def another_loss(*args):\n    return {LOSS}(*args)\n"
+    write_files(tmp_path, {"train.py": CALLS, "energy/energy_model.py": defines + unused})
+    before = snapshot(tmp_path)
+    with working_directory(tmp_path):
+        ran = energy_patch("apply", ".")
+        assert ran.exit_code == 0, ran.stderr
+        assert "energy/energy_model.py: not patched, is a module of train.py; " in ran.stderr
+        assert energy_patch("apply", "--check", ".").exit_code == 0
+        assert snapshot(tmp_path)["energy/energy_model.py"] == before["energy/energy_model.py"]
+        assert energy_patch("revert", ".").exit_code == 0
+        assert snapshot(tmp_path) == before
+        (tmp_path / "train.py").write_text("import torch\n")
+        assert (
+            energy_patch("apply", ".").exit_code == 1
+        )  # now it is no module of a script here: its own call is refused
 
 
 def test_a_program_is_patched_itself_not_as_a_module_of_what_borrows_from_it(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from energy_patch import __version__
 from energy_patch.cli import run
 from energy_patch.strategies.registry import strategies
 from tests.conftest import Command, snapshot, working_directory
+from tests.scripts.json_schema import faults
 
 SCRIPT = """\
 from dataclasses import dataclass
@@ -252,6 +254,12 @@ def test_a_fault_of_our_own_is_one_line(
     assert capsys.readouterr().err.startswith(
         "energy-patch: internal error (IndexError: gone); the scripts are as they"
     )
+    monkeypatch.setattr(sys, "argv", ["energy-patch", "apply", "--json", str(script)])
+    with pytest.raises(SystemExit):
+        run()
+    answer = json.loads(capsys.readouterr().out)
+    assert [*faults(answer)] == []
+    assert (answer["outcome"], answer["scripts"]) == ("internal-error", [])
     monkeypatch.setenv("ENERGY_PATCH_DEBUG", "1")
     with pytest.raises(IndexError):
         run()

@@ -101,14 +101,15 @@ def _text(node: ast.expr, function: ast.FunctionDef, module: str) -> str:
         case ast.FormattedValue(value=ast.Name(id=name)) | ast.Name(id=name) if name.isupper():
             return str(getattr(importlib.import_module(module), name))
         case ast.Name(id=name):
-            values = [
-                each.value
+            assigned = [
+                each
                 for each in ast.walk(function)
                 if isinstance(each, ast.Assign)
                 and each.lineno < node.lineno
                 and any(isinstance(target, ast.Name) and target.id == name for target in each.targets)
             ]
-            return _text(values[-1], function, module) if values else GAP
+            last = max(assigned, key=lambda each: each.lineno, default=None)
+            return _text(last.value, function, module) if last is not None else GAP
     return GAP
 
 

@@ -35,8 +35,15 @@ class _Module:
 
     @cached_property
     def definitions(self) -> dict[str, frozenset[str]]:
-        """Top-level functions and classes with the names that stand in them."""
-        return {node.name: _names(node) for node in self.tree.body if isinstance(node, _DEFINITIONS)}
+        """Top-level functions and classes with the names that stand in them; a renamed import with its first name."""
+        renamed = {
+            alias.asname: frozenset({alias.name.rpartition(".")[2]})
+            for node in _top_level(self.tree.body)
+            if isinstance(node, ast.Import | ast.ImportFrom)
+            for alias in node.names
+            if alias.asname is not None
+        }
+        return {**renamed, **{node.name: _names(node) for node in self.tree.body if isinstance(node, _DEFINITIONS)}}
 
     @cached_property
     def registered(self) -> frozenset[str]:
@@ -50,8 +57,9 @@ class _Module:
 
     @cached_property
     def runs(self) -> frozenset[str]:
-        """The names in what runs when the module is imported."""
-        return frozenset().union(*(_names(node) for node in self.tree.body if not isinstance(node, _DEFINITIONS)))
+        """The names in what runs when the module is imported; to import a name is not yet to use it."""
+        others = (node for node in self.tree.body if not isinstance(node, _DEFINITIONS))
+        return frozenset().union(*(_names(node, with_imports=False) for node in others))
 
 
 _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
@@ -155,14 +163,14 @@ def _module_name(node: Statement) -> str:
     return (node.module or "") if isinstance(node, ast.ImportFrom) else ""
 
 
-def _names(node: ast.AST) -> frozenset[str]:
+def _names(node: ast.AST, *, with_imports: bool = True) -> frozenset[str]:
     names: set[str] = set()
     for part in ast.walk(node):
         if isinstance(part, ast.Name):
             names.add(part.id)
         elif isinstance(part, ast.Attribute):
             names.add(part.attr)
-        elif isinstance(part, ast.alias):
+        elif isinstance(part, ast.alias) and with_imports:
             names.add(part.name.rpartition(".")[2])
     return frozenset(names)
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
+import energy_patch.demo as energy_patch_demo
 from tests.conftest import Command, Ran, snapshot, working_directory
 from tests.scripts.folder_cases import SCRIPT, folder_cases, read_case, write_files
 
@@ -226,3 +228,16 @@ def test_an_empty_name_is_not_the_folder(command: str, folder: Path, energy_patc
     assert ran.exit_code == 2
     assert "a script's name is empty" in ran.stderr
     assert snapshot(folder) == before
+
+
+def test_the_bundled_sample(tmp_path: Path, energy_patch: Command) -> None:
+    """It imports, and never uses, a sibling of the loss whose call could not be patched."""
+    sample = Path(energy_patch_demo.__file__).with_name("sample")
+    shutil.copytree(sample, tmp_path / "sample", ignore=shutil.ignore_patterns("__pycache__"))
+    before = snapshot(tmp_path)
+    for name in ("sample/finetune_Energy.py", "sample"):
+        assert energy_patch("apply", tmp_path / name).exit_code == 0
+        after = snapshot(tmp_path)
+        assert {name for name in before if after[name] != before[name]} == {"sample/finetune_Energy.py"}
+        assert energy_patch("revert", tmp_path / name).exit_code == 0
+        assert snapshot(tmp_path) == before

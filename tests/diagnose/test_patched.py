@@ -48,7 +48,7 @@ def test_patched_without_synchronization(energy_patch: Command, folder: Path) ->
     assert energy_patch("apply", "--no-sync", script).exit_code == 0
     answer = only(energy_patch("diagnose", "--json", script))
     assert names(answer) == PATCHED | {"separate-models"}
-    assert answer["recommendation"]["command"].startswith("energy-patch apply --strategy global")
+    assert answer["recommendation"]["command"].startswith("energy-patch apply --sync ")
 
 
 def test_modified(energy_patch: Command, folder: Path) -> None:

@@ -31,11 +31,13 @@ def modules_of_others(named: Scripts) -> dict[Path, str]:
 
     sources = {path.resolve(): source for path in named.paths if (source := _readable(path)) is not None}
     modules = {path for path, source in sources.items() if named.word in source.text and not is_program(source)}
-    found = {path: "defines the loss" for path in modules if _DEFINITION.search(sources[path].text)}
+    found: dict[Path, str] = {}
     for path, source in sources.items():
         if any(module.stem in source.text or module.parent.name in source.text for module in modules - {path}):
             here = modules & imported_files(source) - {path}
-            found |= dict.fromkeys(here, f"is a module of {source.path}")
+            found = {**dict.fromkeys(here, f"is a module of {source.path}"), **found}
+    defining = {path: "defines the loss" for path in modules if _DEFINITION.search(sources[path].text)}
+    found = {**defining, **found}
     return {path: f"{what}; its calls are patched with the scripts that use them" for path, what in found.items()}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -241,3 +242,25 @@ def test_the_bundled_sample(tmp_path: Path, energy_patch: Command) -> None:
         assert {name for name in before if after[name] != before[name]} == {"sample/finetune_Energy.py"}
         assert energy_patch("revert", tmp_path / name).exit_code == 0
         assert snapshot(tmp_path) == before
+
+
+def test_the_hook_of_pre_commit(folder: Path, energy_patch: Command) -> None:
+    """It is given all Python files of a repository, those that are copied beside a patched script aside."""
+    hook = (Path(__file__).parents[2] / ".pre-commit-hooks.yaml").read_text("utf-8")
+    entry, exclude = (re.search(rf"^  {key}: (.+)$", hook, re.MULTILINE) for key in ("entry", "exclude"))
+    assert entry is not None
+    assert exclude is not None
+    program, *arguments = entry[1].split()
+    assert program == "energy-patch"
+
+    def hooked() -> int:
+        files = (path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*.py")))
+        return energy_patch(*arguments, *(name for name in files if not re.search(exclude[1], name))).exit_code
+
+    with working_directory(folder):
+        assert hooked() == 3
+        assert energy_patch("apply", *sorted(folder.rglob("train.py"))).exit_code == 0
+        assert len([*folder.rglob("energy_losses/ranks.py")]) > 1
+        assert hooked() == 0
+        (folder / "scripts" / "train.py").write_text(CALLS)
+        assert hooked() == 3

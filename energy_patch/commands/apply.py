@@ -49,7 +49,11 @@ class _Prepared:
 
 
 def apply(paths: Sequence[Path], request: Request, *, write: bool, check: bool = False, cwd: Path) -> Report:
-    """Patch scripts, all or none; without `write` or with `check` only say what would change."""
+    """Patch scripts, all or none; without `write` or with `check` only say what would change.
+
+    Raises:
+        WrongUse: an option that was given is none of a script's strategy.
+    """
     write = write and not check
     named = named_scripts(paths, ORIGINAL_LOSS, is_lenient=check)
     together = frozenset(path.resolve() for path in named.paths)

@@ -29,7 +29,7 @@ def write_numbers(results: list[Trained], out: Path) -> None:
 
 def table(results: list[Trained]) -> list[str]:
     """Held-out accuracy, step time and negatives of each run, as lines of text."""
-    header = ("", f"held-out top-1 of {CANDIDATES}", "negatives", "step time")
+    header = ("held out", f"top-1 of {CANDIDATES}", "negatives", "step time")
     rows = [
         (
             result.run.label,

@@ -57,6 +57,13 @@ def test_shows_the_diff_the_table_and_what_to_do_next(demo: tuple[Path, str]) ->
     assert text.rstrip().endswith("energy-patch apply --strategy global path/to/finetune_Energy.py")
 
 
+def test_the_table_fits_a_terminal() -> None:
+    all_runs = (runs.BEFORE, runs.ONE_RANK, runs.AFTER, runs.WITH_DEFAULT)
+    lines = results.table([runs.Trained(run, [1, 250], [0.04, 0.9], [0.5, 2000.5]) for run in all_runs])
+    assert {line.split("  ")[0] for line in lines} > {run.label for run in all_runs}
+    assert max(len(line) for line in lines) <= 80
+
+
 def test_trains_the_patched_codebase(demo: tuple[Path, str]) -> None:
     out, _ = demo
     script = out / runner.CODEBASE / training.SCRIPT

@@ -37,7 +37,7 @@ COLOR = click.option(
     "--color",
     type=click.Choice(["auto", "always", "never"]),
     default="auto",
-    help="Colour on a terminal, always or never; auto heeds NO_COLOR and FORCE_COLOR. [default: auto]",
+    help="Color on a terminal, always or never; auto heeds NO_COLOR and FORCE_COLOR. [default: auto]",
 )
 
 

@@ -1,4 +1,4 @@
-"""Where a report goes: what was asked for to stdout, what happened on the way to stderr, with colour or without."""
+"""Where a report goes: what was asked for to stdout, what happened on the way to stderr, with color or without."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _COLORS = {**dict.fromkeys(FAILED, "red"), **dict.fromkeys(CHANGING, "green")}
 
 
 def has_color(stream: TextIO, mode: ColorMode) -> bool:
-    """Whether a stream is written in colour: as asked for; else by NO_COLOR, FORCE_COLOR, or as a terminal.
+    """Whether a stream is written in color: as asked for; else by NO_COLOR, FORCE_COLOR, or as a terminal.
 
     Each of the two variables counts where it is set and not empty.
     """
@@ -63,5 +63,5 @@ def show_lines(lines: Iterable[str], mode: ColorMode) -> None:
 
 
 def _painted(outcome: OutcomeName, word: str) -> str:
-    """An outcome's word in a colour that says whether it went well."""
+    """An outcome's word in a color that says whether it went well."""
     return click.style(word, fg=_COLORS.get(outcome))

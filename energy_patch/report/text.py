@@ -8,7 +8,7 @@ from energy_patch.locate.facts import ORIGINAL_LOSS
 from energy_patch.report.outcome import FAILED, Outcome, OutcomeName, Report, described_files
 from energy_patch.wrapping import hanging
 
-Paint = Callable[[OutcomeName, str], str]  # a word in the colour of an outcome
+Paint = Callable[[OutcomeName, str], str]  # a word in the color of an outcome
 
 LISTED = 20  # names of files that have nothing to do with the loss
 
@@ -25,7 +25,7 @@ WORDS: dict[OutcomeName, str] = {
 
 
 def plain(outcome: OutcomeName, word: str) -> str:
-    """A word without colour."""
+    """A word without color."""
     return word
 
 

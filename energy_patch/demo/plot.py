@@ -1,4 +1,4 @@
-"""Held-out accuracy by step, as a figure for a paper: one axis, direct labels, colours that survive a printer."""
+"""Held-out accuracy by step, as a figure for a paper: one axis, direct labels, colors that survive a printer."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ LABEL_GAP = 0.06  # of the axis: labels closer than this would touch
 
 class Curve(NamedTuple):
     label: str
-    colour: str
+    color: str
     style: str
     steps: Sequence[int]
     top1: Sequence[float]
@@ -37,7 +37,7 @@ def plot_curves(curves: Sequence[Curve], candidates: int, path: Path) -> None:
             axes.plot(
                 curve.steps,
                 curve.top1,
-                color=curve.colour,
+                color=curve.color,
                 linestyle=curve.style,
                 linewidth=1.8,
                 marker="o",
@@ -47,9 +47,9 @@ def plot_curves(curves: Sequence[Curve], candidates: int, path: Path) -> None:
             )
         ends = [curve.top1[-1] for curve in curves] + [chance]
         labels = [curve.label for curve in curves] + [f"chance, 1/{candidates}"]
-        colours = [curve.colour for curve in curves] + ["0.45"]
-        for label, colour, height in zip(labels, colours, spread(ends, LABEL_GAP * top), strict=True):
-            axes.text(last * 1.02, height, label, color=colour, va="center")
+        colors = [curve.color for curve in curves] + ["0.45"]
+        for label, color, height in zip(labels, colors, spread(ends, LABEL_GAP * top), strict=True):
+            axes.text(last * 1.02, height, label, color=color, va="center")
         axes.set_xlim(0, last)
         axes.set_ylim(0, top)
         axes.set_xlabel("training step")

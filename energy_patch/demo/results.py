@@ -52,6 +52,6 @@ def plot(results: list[Trained], path: Path) -> None:
     from energy_patch.demo.plot import Curve, plot_curves
 
     curves = [
-        Curve(result.run.label, result.run.colour, result.run.style, result.steps, result.top1) for result in results
+        Curve(result.run.label, result.run.color, result.run.style, result.steps, result.top1) for result in results
     ]
     plot_curves(curves, CANDIDATES, path)

@@ -93,7 +93,7 @@ def _patch(codebase: Path, console: TextIO, *options: str) -> None:
 
 def _energy_patch(codebase: Path, console: TextIO, *arguments: str, quiet: bool = False) -> None:
     command = [sys.executable, "-m", "energy_patch", *arguments]
-    show = console.isatty() and not quiet  # then the diff has colours
+    show = console.isatty() and not quiet  # then the diff has colors
     console.flush()
     done = subprocess.run(
         command,

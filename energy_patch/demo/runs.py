@@ -20,7 +20,7 @@ class Run(NamedTuple):
     ranks: int
     batch_size: int
     patched: bool
-    colour: str
+    color: str
     style: str
 
     @property

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
@@ -22,7 +23,9 @@ def adaptive_energy_loss(
     tau: float = 0.3,
     num_negatives: int = 8,
     min_local_batch: int = 8,
+    negative_weight: float = 0.25,
     min_distance: float = 0.0,
+    generator: torch.Generator | None = None,
     group: dist.ProcessGroup | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The other rows' actions where they are enough, made negatives beside them elsewhere.
@@ -37,7 +40,12 @@ def adaptive_energy_loss(
 
     ``local_batch_size`` is the *configured* rows per rank. The batch in hand never decides: it can be smaller on some
     rank at an epoch's end, and ranks that choose different losses would wait for each other for ever. ``step`` is
-    accepted and not used. The other arguments, results and errors are those of the two losses.
+    accepted and not used. The other arguments and the results are those of the two losses, and a call waits for the
+    device as often as the loss that it takes.
+
+    Raises:
+        ValueError: ``local_batch_size`` is below 1 on this rank; or, on all ranks, a setting or a shape is wrong, or an
+            action is not finite, on any rank.
     """
     if local_batch_size < 1:
         raise ValueError(f"local_batch_size must be at least 1, not {local_batch_size}")
@@ -61,6 +69,8 @@ def adaptive_energy_loss(
         tau,
         world_size,
         num_negatives,
+        negative_weight=negative_weight,
         min_distance=min_distance,
+        generator=generator,
         group=group,
     )

@@ -27,7 +27,8 @@ from .check_alone import SameDraws, alone_backward, pairwise_energies
 from .check_job import NAME, Alarm, Job, Stop, join, one_line
 from .check_losses import FOLDER, Batch, Loss, batch_of, energies_of, losses, original_loss, sibling
 from .exchange import exchange
-from .ranks import average_gradients, replicate, training_ranks
+from .membership import training_ranks
+from .ranks import average_gradients, replicate
 
 _EXACT = {torch.float64: 1e-10, torch.float32: 1e-4}  # relative errors that are allowed
 

@@ -2,13 +2,15 @@
 
 import math
 import weakref
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from .ranks import Ranks, gather, transport, uploaded
+from .collectives import gather, transport, uploaded
+from .membership import Ranks
 
 _FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
@@ -22,29 +24,39 @@ class Exchange(NamedTuple):
 
 
 def exchange(
-    ranks: Ranks, h: Tensor, a_pos: Tensor, pad_mask: Tensor | None, problem: str, checksum: Tensor | None = None
+    ranks: Ranks,
+    h: Tensor,
+    a_pos: Tensor,
+    pad_mask: Tensor | None,
+    problem: str,
+    checksum: Tensor | None = None,
+    layer_actions: Sequence[Tensor] = (),
 ) -> Exchange:
     """Rows and actions of each rank's batch: one collective, and one wait for the device, in most calls.
 
     A small header of each rank holds all that can be wrong, and every rank judges every header: where one rank's input
     is bad, all raise the same ``ValueError`` at once instead of waiting for it. ``problem`` is what a loss finds wrong
-    with its settings, in one short line. The actions travel behind the header if they fit where the last call's did,
-    on all ranks, which every rank can tell from the headers; otherwise they follow in a second collective. The weights'
-    checksum travels here too: a message of its own, at a call that some rank has missed, would meet another message.
+    with its settings, in one short line, and ``layer_actions`` are what else must be finite. The actions travel behind
+    the header if they fit where the last call's did, on all ranks, which every rank can tell from the headers;
+    otherwise they follow in a second collective. The weights' checksum travels here too: a message of its own, at a
+    call that some rank has missed, would meet another message.
 
     Other ranks' actions are constants; this rank's own keep their graph, as in a loss without ranks. On one rank, only
     shapes and ``problem`` are judged.
+
+    Raises:
+        ValueError: something is wrong on any rank; all ranks raise it.
     """
     header = _header(h, a_pos, pad_mask, problem)
     if ranks.size == 1:
-        _judge([[*header, 1, _NO_CHECKSUM]], 1)
+        _judge([[*header, 0, _NO_CHECKSUM]], 1)
         return Exchange([len(h)], a_pos, [])
     device = transport(ranks, a_pos.device)
     numbers = uploaded(header, device)
-    finite = a_pos.detach().isfinite().all().to(device, torch.int64)
-    checksum = finite.new_full((), _NO_CHECKSUM) if checksum is None else checksum.to(device)
+    fault = what_is_not_finite(a_pos, layer_actions).to(device)
+    checksum = fault.new_full((), _NO_CHECKSUM) if checksum is None else checksum.to(device)
     slot = _slots.get(_group(ranks), _NO_SLOT)
-    gathered = gather(ranks, torch.cat([numbers, finite.view(1), checksum.view(1), slot.filled(a_pos, device)]))
+    gathered = gather(ranks, torch.cat([numbers, fault.view(1), checksum.view(1), slot.filled(a_pos, device)]))
     headers = gathered[:, : len(header) + 2].tolist()
     _judge(headers, ranks.size)
     rows = [values[6] for values in headers]
@@ -59,6 +71,15 @@ def exchange(
 
 
 _NO_CHECKSUM = -1
+NOT_FINITE = ("", "a_pos has", "layer_actions have", "a_pos and layer_actions have")  # values that are not finite
+
+
+def what_is_not_finite(a_pos: Tensor, layer_actions: Sequence[Tensor]) -> Tensor:
+    """A place in ``NOT_FINITE``, on the device, so that no one waits for it."""
+    fault = (~a_pos.detach().isfinite().all()).to(torch.int64)
+    for actions in layer_actions:
+        fault = fault | (~actions.detach().isfinite().all()).to(fault) * 2
+    return fault
 
 
 class _Slot(NamedTuple):
@@ -112,7 +133,7 @@ def _judge(headers: list[list[int]], world: int) -> None:
 
 
 def _what_is_wrong(header: list[int], first: list[int]) -> str:
-    dtype, *sizes, is_finite, _ = header
+    dtype, *sizes, fault, _ = header
     h, a_pos, pad_mask = (sizes[i + 1 : i + 1 + min(3, sizes[i])] for i in (0, 4, 8))
     seen = f"h {h}, a_pos {a_pos}" + (f", pad_mask {pad_mask}" if pad_mask else "")
     if problem := _unpacked(sizes[12:]):
@@ -126,9 +147,7 @@ def _what_is_wrong(header: list[int], first: list[int]) -> str:
     if [dtype, *a_pos[1:]] != [first[0], *first[7:9]]:
         theirs = f"a_pos [*, {first[7]}, {first[8]}] of {_FLOATS[first[0]]}"
         return f"{seen} of {_FLOATS[dtype]}, but rank 0 has {theirs}"
-    if not is_finite:
-        return "a_pos has values that are not finite"
-    return ""
+    return f"{NOT_FINITE[fault]} values that are not finite" if fault else ""
 
 
 def _packed(line: str) -> list[int]:

@@ -47,7 +47,7 @@ def distributed_energy_inbatch_swap_infonce(
         all three attached to the graph. Each has at least float32's precision.
 
     Raises:
-        ValueError: a setting or a shape is wrong on any rank; all ranks raise it.
+        ValueError: a setting or a shape is wrong, or an action is not finite, on any rank; all ranks raise it.
     """
     return infonce_loss(
         energy_model, h, a_pos, pad_mask, tau, min_distance=min_distance, group=group, world_size=world_size

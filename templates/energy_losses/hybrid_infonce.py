@@ -33,7 +33,8 @@ def hybrid_energy_infonce_loss(
         loss_i = -log( e(a_i) / (sum_j e(a_j) + w sum_k e(m_ik)) ),  e(a) = exp(-E(h_i, a) / tau)
 
     The actions of the ranks teach which action fits the scene, the made ones what a wrong action near the right one
-    looks like. Only actions travel, and rows weigh as in the loss without made negatives.
+    looks like. Only actions travel, rows weigh as in the loss without made negatives, and its limits hold here too. A
+    call waits for the device once.
 
     Args:
         energy_model: ``energy_model(h, a, pad_mask)`` gives [B, 1], low for an action that fits.
@@ -56,7 +57,7 @@ def hybrid_energy_infonce_loss(
         are none), all three attached to the graph. Each has at least float32's precision.
 
     Raises:
-        ValueError: a setting or a shape is wrong on any rank; all ranks raise it.
+        ValueError: a setting or a shape is wrong, or an action is not finite, on any rank; all ranks raise it.
     """
     made = MadeNegatives(ground_truth_actions, layer_actions, num_negatives, negative_weight, generator)
     return infonce_loss(
@@ -70,4 +71,5 @@ def hybrid_energy_infonce_loss(
         world_size=world_size,
         problem=made.problem(),
         others=made.beside,
+        layer_actions=made.used_layers,
     )

@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -11,8 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .exchange import exchange
+from .membership import ALONE, training_ranks
 from .metrics import announce, announce_later, next_check, record
-from .ranks import ALONE, average_when_done, training_ranks
+from .ranks import average_when_done
 from .scoring import energy_matrix, evaluating
 
 
@@ -36,18 +37,20 @@ def infonce_loss(
     all_ranks: bool = True,
     problem: str = "",
     others: Callable[[Tensor], Candidates] | None = None,
+    layer_actions: Sequence[Tensor] = (),
 ) -> tuple[Tensor, Tensor, Tensor]:
     """InfoNCE loss of the local rows, [B, S, D] with [B, H, Da], against one or two sets of candidates.
 
     The first set are the actions of all ranks, [N, H, Da], or with ``all_ranks`` False of this rank's own batch, where
-    nothing travels. ``others`` gets them and gives the second set. ``problem`` is what is wrong with a loss's own
-    settings, in one short line, and the other arguments and results are those of the losses.
+    nothing travels. ``others`` gets them and gives the second set, which ``layer_actions`` are what it is made of.
+    ``problem`` is what is wrong with a loss's own settings, in one short line, and the other arguments, the results and
+    the errors are those of the losses.
     """
     members = training_ranks(group)
     ranks = members if all_ranks else ALONE
     check = next_check(energy_model, members)
     problem = problem or ranks.problem(tau, min_distance, world_size)
-    rows, actions, checksums = exchange(ranks, h, a_pos, pad_mask, problem, check and check.checksum)
+    rows, actions, checksums = exchange(ranks, h, a_pos, pad_mask, problem, check and check.checksum, layer_actions)
     sets = [Candidates(actions)] if others is None else [Candidates(actions), others(actions)]
     if len(h):
         own = sum(rows[: ranks.rank]) + torch.arange(len(h), device=h.device)

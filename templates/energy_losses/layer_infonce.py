@@ -9,7 +9,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from .exchange import NOT_FINITE, what_is_not_finite
+from .gradients import received_faults, send_fault
 from .infonce import Candidates, infonce_loss
+from .membership import Ranks, training_ranks
 
 _NOISE = (0.1, 0.2, 0.4)
 
@@ -36,24 +39,46 @@ def layer_based_energy_infonce_loss(
     The loss is the mean over the local rows. So the mean of the ranks' gradients weighs *ranks* equally, as
     ``DistributedDataParallel`` does with the policy's: where rows are uneven, a row of a smaller batch counts more.
 
+    Where a rank's actions are not finite, its results are 0, and the other ranks learn of it with the averaged
+    gradients: all raise the same error at the next call, and until then nothing is harmed. (In
+    ``DistributedDataParallel`` nothing of this package travels, and that rank alone raises it.) A call waits for the
+    device once, for this.
+
     Arguments and results are those of ``hybrid_energy_infonce_loss``; ``group`` is what the first-step line counts.
 
     Raises:
-        ValueError: a setting or a shape is wrong on this rank.
+        ValueError: a setting or a shape is wrong on this rank; or, on all ranks, an action of any rank was not finite
+            in the call before this one.
     """
+    members = training_ranks(group)
+    several = members.size > 1
+    if several:
+        _judge_the_last_call(energy_model, members)
     made = MadeNegatives(ground_truth_actions, layer_actions, num_negatives, negative_weight, generator)
-    return infonce_loss(
+    loss, e_pos, e_neg = infonce_loss(
         energy_model,
         context_hidden,
-        ground_truth_actions,
+        _finite(ground_truth_actions) if several else ground_truth_actions,
         energy_mask,
         tau,
         min_distance=min_distance,
         group=group,
         all_ranks=False,
         problem=made.problem(),
-        others=made.beside,
+        others=made.finite_beside if several else made.beside,
     )
+    if several:
+        fault = what_is_not_finite(ground_truth_actions, made.used_layers)
+        send_fault(energy_model, fault)
+        loss, e_pos, e_neg = (result * (fault == 0) for result in (loss, e_pos, e_neg))
+    return loss, e_pos, e_neg
+
+
+def _judge_the_last_call(energy_model: nn.Module, ranks: Ranks) -> None:
+    for rank, fault in enumerate(received_faults(energy_model, ranks)):
+        if fault:
+            where = f"rank {rank} of {ranks.size}, in the call before this one"
+            raise ValueError(f"energy loss, {where}: {NOT_FINITE[fault]} values that are not finite")
 
 
 class MadeNegatives(NamedTuple):
@@ -76,10 +101,24 @@ class MadeNegatives(NamedTuple):
                 return f"layer_actions[{index}] is {[*shape]}, the expert's are {[*self.expert.shape]}"
         return ""
 
+    @property
+    def used_layers(self) -> list[Tensor]:
+        """Actions of layers that negatives are made of."""
+        return [self.layer_actions[index] for index in _layer_indices(len(self.layer_actions))[: max(0, self.number)]]
+
     def beside(self, actions: Tensor) -> Candidates:
         """Weighed against the other rows' actions, where there are any."""
         made = make_negatives(self.expert, self.layer_actions, self.number, self.generator)
         return Candidates(made, self.weight if len(actions) > 1 else 1.0)
+
+    def finite_beside(self, actions: Tensor) -> Candidates:
+        """With zeros in the place of what is not finite."""
+        made, weight = self.beside(actions)
+        return Candidates(_finite(made), weight)
+
+
+def _finite(actions: Tensor) -> Tensor:
+    return torch.nan_to_num(actions, 0.0, 0.0, 0.0)
 
 
 @torch.no_grad()

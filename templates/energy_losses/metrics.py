@@ -8,8 +8,10 @@ from typing import NamedTuple, TypedDict
 import torch
 from torch import Tensor, nn
 
-from .ranks import Ranks, compare_with_gradients, unwrapped, weights_checksum
+from .gradients import compare_with_gradients, is_averaged
+from .membership import Ranks, unwrapped
 from .scoring import materialised
+from .weights import weights_checksum
 
 
 class Metrics(TypedDict, total=False):
@@ -87,7 +89,9 @@ def announce_later(energy_model: nn.Module, ranks: Ranks, check: Check | None, c
     """``announce`` of a loss that exchanges nothing: its checksum travels with the averaged gradients."""
     if check is not None:
         then = partial(_say, ranks, check.call, _line(energy_model, ranks, candidates))
-        if check.checksum is None or not compare_with_gradients(energy_model, check.checksum, then):
+        if check.checksum is not None and is_averaged(energy_model):
+            compare_with_gradients(energy_model, check.checksum, then)
+        else:
             then(True if ranks.size == 1 else None)
 
 

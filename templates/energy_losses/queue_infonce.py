@@ -7,7 +7,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from .infonce import Candidates, infonce_loss
-from .ranks import unwrapped
+from .membership import unwrapped
 
 _queues: "weakref.WeakKeyDictionary[nn.Module, Tensor]" = weakref.WeakKeyDictionary()
 
@@ -31,8 +31,11 @@ def queued_energy_infonce_loss(
     enters after it, also within gradient accumulation. Every rank holds the same queue. It belongs to the model, is
     not saved with it, and is neither read nor fed with gradients disabled.
 
-    Arguments, results and errors are those of the loss without a queue; ``queue_size`` is a number of actions, 1 or
-    more. On one rank, too, the queue gives a small batch more negatives.
+    Arguments, results, limits and the one wait for the device are those of the loss without a queue; ``queue_size`` is
+    a number of actions, 1 or more. On one rank, too, the queue gives a small batch more negatives.
+
+    Raises:
+        ValueError: a setting or a shape is wrong, or an action is not finite, on any rank; all ranks raise it.
     """
 
     def queue(actions: Tensor) -> Candidates:

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from .membership import unwrapped
 from .pair_rules import RULES
 from .pairs import Grid, Rerun, Run, is_out_of_memory, plain
-from .ranks import unwrapped
 
 # Candidates beyond so many steps are scored in further chunks. A pass of 8192 steps fills a device, and takes about
 # 0.3 GB with a hidden size of 512.

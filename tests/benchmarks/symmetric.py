@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .exchange import exchange
-from .ranks import average_when_done, training_ranks
+from .membership import training_ranks
+from .ranks import average_when_done
 from .scoring import energy_matrix
 
 

@@ -1,11 +1,13 @@
 """The choice between the losses: from the configuration, never from the batch in hand."""
 
+import inspect
 from typing import Any
 
 import energy_zoo as zoo
 import plain_reference as plain
 import pytest
 import torch
+from energy_losses import adaptive
 from energy_losses.adaptive import adaptive_energy_loss
 from energy_losses.ranks import average_gradients
 from energy_zoo import EXACT
@@ -47,3 +49,23 @@ def test_the_configured_batch_must_be_positive() -> None:
     batch = plain.make_batch(2)
     with pytest.raises(ValueError, match="local_batch_size"):
         adaptive_energy_loss(zoo.build(), batch.h, batch.a, [], batch.mask, 0)
+
+
+@pytest.mark.parametrize("configured", [3, 4])
+def test_every_option_is_handed_on(monkeypatch: pytest.MonkeyPatch, configured: int) -> None:
+    given = {"tau": 0.2, "num_negatives": 2, "negative_weight": 0.7, "min_distance": 0.1}
+    given |= {"generator": torch.Generator(), "group": object()}
+    seen: list[dict[str, Any]] = []
+    for name in ("distributed_energy_inbatch_swap_infonce", "hybrid_energy_infonce_loss"):
+        signature = inspect.signature(getattr(adaptive, name))
+
+        def loss(*args: Any, signature: inspect.Signature = signature, **kwargs: Any) -> None:
+            seen.append({key: signature.bind(*args, **kwargs).arguments.get(key) for key in signature.parameters})
+
+        monkeypatch.setattr(adaptive, name, loss)
+    batch = plain.make_batch(2)
+    adaptive_energy_loss(zoo.build(), batch.h, batch.a, [], batch.mask, configured, 2, min_local_batch=4, **given)
+    (options,) = seen
+    assert ("generator" in options) == (configured < 4)
+    assert {name: options[name] for name in given if name in options} == {n: given[n] for n in given if n in options}
+    assert options["world_size"] == 2

@@ -8,7 +8,7 @@ import plain_reference as plain
 import pytest
 import torch
 import torch.distributed as dist
-from energy_losses import infonce, ranks
+from energy_losses import infonce, membership
 from energy_losses.global_infonce import distributed_energy_inbatch_swap_infonce as global_loss
 from energy_losses.ranks import average_gradients, broadcast_parameters
 from energy_zoo import EXACT
@@ -154,7 +154,7 @@ def subgroups(rank: int, world: int, apart: bool) -> dict[str, Any]:
     loss.backward()
     average_gradients(model, group=mine)
     with pytest.raises(ValueError, match="not a member"):
-        ranks.training_ranks(groups[1 - rank % 2])
+        membership.training_ranks(groups[1 - rank % 2])
     return {"gradients": plain.gradients(model), "loss": loss.detach()}
 
 

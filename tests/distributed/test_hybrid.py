@@ -7,7 +7,7 @@ import energy_zoo as zoo
 import plain_reference as plain
 import pytest
 import torch
-from energy_losses import infonce, layer_infonce
+from energy_losses import layer_infonce
 from energy_losses.hybrid_infonce import hybrid_energy_infonce_loss as hybrid_loss
 from energy_losses.layer_infonce import layer_based_energy_infonce_loss as layer_loss
 from energy_losses.layer_infonce import make_negatives
@@ -112,19 +112,31 @@ def test_results_on_one_rank(has_mask: bool) -> None:
         assert plain.distance(ours, theirs) < EXACT
 
 
-def test_at_most_two_passes_score_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    shapes, score = [], infonce.energy_matrix
+class Counting(zoo.CrossEnergy):
+    """Counts its forward passes, and the pairs in each, as far as a model can see."""
 
-    def watch(model: Any, h: Tensor, a: Tensor, *rest: Any) -> Tensor:
-        energies = score(model, h, a, *rest)
-        shapes.append([*energies.shape])
-        return energies
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.pairs: list[int] = []
 
-    monkeypatch.setattr(infonce, "energy_matrix", watch)
-    batch, layers, _ = whole([4])
-    hybrid_loss(zoo.build(), batch.h, batch.a, layers, batch.mask)
-    assert len(shapes) <= 2
-    assert sum(b * n for b, n in shapes) == 4 * (4 + MADE)
+    def forward(self, h: Tensor, a: Tensor, pad_mask: Tensor | None = None) -> Any:
+        self.pairs.append(len(a))
+        return super().forward(h, a, pad_mask)
+
+
+def count_passes(rank: int, world: int) -> list[int]:
+    model, rows = zoo.build(Counting), [3] * world
+    batch, layers, _ = whole(rows)
+    own, mine = plain.share(batch, rows, rank), slice(3 * rank, 3 * rank + 3)
+    loss, *_ = hybrid_loss(model, own.h, own.a, [a[mine] for a in layers], own.mask, 0.07, world, MADE)
+    loss.backward()
+    return model.pairs  # type: ignore[no-any-return]
+
+
+def test_at_most_two_forward_passes_score_all(pool: Any) -> None:
+    for pairs in pool.run(8, count_passes):
+        assert len(pairs) <= 2
+        assert sum(pairs) == 3 * (3 * 8 + MADE)
 
 
 def test_min_distance_drops_near_ones_of_both_kinds() -> None:

@@ -1,5 +1,6 @@
 """The loss against a rank's own batch and made negatives."""
 
+import itertools
 from typing import Any
 
 import energy_zoo as zoo
@@ -8,7 +9,7 @@ import pytest
 import torch
 from energy_losses.layer_infonce import layer_based_energy_infonce_loss as layer_loss
 from energy_losses.layer_infonce import make_negatives
-from energy_losses.ranks import average_gradients
+from energy_losses.ranks import average_gradients, replicate
 from energy_zoo import EXACT
 from gloo_pool import forbid_collectives
 from torch import Tensor, nn
@@ -158,3 +159,37 @@ def test_nothing_travels_and_ranks_weigh_equally(pool: Any, rows: list[int]) -> 
     for found in pool.run(len(rows), step, rows):
         assert plain.distance(found, expected) < EXACT
         assert (plain.distance(found, other) > 1e-3) == (len(set(rows)) > 1)
+
+
+def skip_a_batch(rank: int, world: int, skipping: int, replicated: bool) -> list[Tensor | None]:
+    """Two steps, in the first of which, where weights are compared, one rank has no batch to score."""
+    model = zoo.build()
+    for step in range(2):
+        batch = plain.make_batch(3, seed=world * step + rank)
+        if replicated:
+            replicate(model)
+        with pytest.MonkeyPatch.context() as patch:
+            forbid_collectives(patch)
+            if (rank, step) != (skipping, 0):
+                loss, *_ = layer_loss(model, batch.h, batch.a, [], batch.mask, generator=seeded())
+            else:
+                loss = 0 * sum(p.sum() for p in model.parameters())
+        if replicated or (rank, step) != (skipping, 0):  # without the line, it need not even have a backward pass
+            loss.backward()
+        if not replicated:
+            average_gradients(model)
+    return plain.gradients(model)
+
+
+@pytest.mark.parametrize("replicated", [True, False])
+def test_a_rank_that_skips_a_batch_keeps_no_one_waiting(pool: Any, replicated: bool) -> None:
+    world, skipping, model = 3, 1, zoo.build()
+    losses = []
+    for step, rank in itertools.product(range(2), range(world)):
+        batch = plain.make_batch(3, seed=world * step + rank)
+        losses.append(plain.hybrid_loss(model, batch, make_negatives(batch.a, [], 8, seeded()))[0])
+    everything = plain.reference_gradients(model, sum(losses) / world)
+    expected = plain.reference_gradients(model, (sum(losses) - losses[skipping]) / world)
+    for found in pool.run(world, skip_a_batch, skipping, replicated, seconds=20):
+        assert plain.distance(found, expected) < EXACT
+        assert plain.distance(found, everything) > 1e-3

@@ -12,7 +12,8 @@ import torch
 import torch.distributed as dist
 from energy_losses import exchange
 from energy_losses.global_infonce import distributed_energy_inbatch_swap_infonce as global_loss
-from energy_losses.ranks import average_gradients, broadcast_parameters, unwrapped
+from energy_losses.membership import unwrapped
+from energy_losses.ranks import average_gradients, broadcast_parameters
 from energy_zoo import EXACT
 from gloo_pool import RankError
 from torch import Tensor, nn

@@ -10,6 +10,7 @@ import plain_reference as plain
 import pytest
 import torch
 import torch.distributed as dist
+from energy_losses import collectives, membership
 from energy_losses import ranks as ranks_module
 from energy_losses.global_infonce import distributed_energy_inbatch_swap_infonce as global_loss
 from energy_losses.ranks import average_gradients, average_when_done, broadcast_parameters, replicate
@@ -233,6 +234,6 @@ def test_parameters_of_every_kind(pool: Any) -> None:
 def test_cpu_parameters_travel_by_the_current_cuda_device(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dist, "get_backend", lambda _: "nccl")
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 3)
-    ranks = ranks_module.Ranks(0, 2, None, True)
-    assert ranks_module.transport(ranks, torch.device("cpu")) == torch.device("cuda:3")
-    assert ranks_module.transport(ranks, torch.device("cuda:1")) == torch.device("cuda:1")
+    ranks = membership.Ranks(0, 2, None, True)
+    assert collectives.transport(ranks, torch.device("cpu")) == torch.device("cuda:3")
+    assert collectives.transport(ranks, torch.device("cuda:1")) == torch.device("cuda:1")

@@ -79,6 +79,12 @@ def waits(function: Callable[[], Any]) -> "Counter[str]":
     return seen
 
 
+def backward(loss: Tensor) -> None:
+    """``loss.backward()`` as the engine gets it: a mode that sees ``backward`` itself is off until it is over."""
+    engine, ones = torch.autograd.Variable._execution_engine, torch.ones_like(loss)
+    engine.run_backward((loss,), (ones,), False, False, (), allow_unreachable=True, accumulate_grad=True)
+
+
 LOSSES: dict[str, Callable[[nn.Module, plain.Batch], Any]] = {
     "global": lambda m, b: global_loss(m, b.h, b.a, b.mask),
     "queue": lambda m, b: queued_loss(m, b.h, b.a, b.mask),
@@ -101,7 +107,7 @@ def train(rank: int, world: int, name: str) -> list[tuple["Counter[str]", "Count
             replicate(model)
             losses.append(LOSSES[name](model, batch)[0])
 
-        found.append((waits(call), waits(lambda losses=losses: losses[0].backward())))
+        found.append((waits(call), waits(lambda losses=losses: backward(losses[0]))))
         model.zero_grad()
     return found
 
@@ -134,3 +140,19 @@ def read_back(rank: int, world: int) -> "Counter[str]":
 
 def test_waits_are_seen(pool: Any) -> None:
     assert pool.run(1, read_back)[0].total() == 7
+
+
+def read_back_at_the_end(rank: int, world: int) -> "Counter[str]":
+    """In a backward pass, by a hook of a parameter and by a callback at its end, as `replicate` has them."""
+    weight = nn.Parameter(torch.ones(3, device=DEVICE))
+
+    def hook(gradient: Tensor) -> None:
+        weight.grad.tolist()
+        torch.autograd.Variable._execution_engine.queue_callback(weight.tolist)
+
+    weight.register_post_accumulate_grad_hook(hook)
+    return waits(lambda: backward(weight.sum()))
+
+
+def test_waits_of_a_backward_pass_are_seen(pool: Any) -> None:
+    assert pool.run(1, read_back_at_the_end)[0].total() == 2

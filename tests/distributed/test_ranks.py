@@ -150,12 +150,12 @@ def die(rank: int, world: int, moment: str) -> None:
 
 @pytest.mark.parametrize("moment", ["before the header", "after the header", "before the average"])
 def test_a_rank_that_dies_ends_the_others(pool: Any, moment: str) -> None:
-    outcomes = pool.outcomes(4, die, moment, seconds=30)
+    outcomes = pool.outcomes(4, die, moment)
     assert [kind for kind, *_ in outcomes] == ["failed"] * 4
     assert "the process died" in outcomes.pop(1)[1]
     for _, reason, seconds in outcomes:
         assert "Traceback" in reason
-        assert seconds < 10
+        assert seconds < 20  # before the group's own timeout
 
 
 def hang(rank: int, world: int) -> float:

@@ -23,21 +23,19 @@ def modules_of_others(named: Scripts) -> dict[Path, str]:
     """The files of a folder, or of a check, that are modules of others and no programs, each with what to say of it.
 
     A module that another file imports is patched with the scripts that use its calls, and not by itself; so is the one
-    that defines the loss.
+    that defines the loss. There are none where no file holds the loss.
     """
     if not (named.are_many or named.is_lenient):
         return {}
     from energy_patch.locate.reached import imported_files
 
     sources = {path.resolve(): source for path in named.paths if (source := _readable(path)) is not None}
-    modules = {path for path, source in sources.items() if named.word in source.text and not is_program(source)}
-    found: dict[Path, str] = {}
-    for path, source in sources.items():
-        if any(module.stem in source.text or module.parent.name in source.text for module in modules - {path}):
-            here = modules & imported_files(source) - {path}
-            found = {**dict.fromkeys(here, f"is a module of {source.path}"), **found}
-    defining = {path: "defines the loss" for path in modules if _DEFINITION.search(sources[path].text)}
-    found = {**defining, **found}
+    if not any(named.word in source.text for source in sources.values()):
+        return {}
+    modules = {path for path, source in sources.items() if not is_program(source)}
+    found = {path: "defines the loss" for path in modules if _DEFINITION.search(sources[path].text)}
+    for path, source in reversed(sources.items()):  # the first one that imports a module is named
+        found |= dict.fromkeys(modules & imported_files(source) - {path}, f"is a module of {source.path}")
     return {path: f"{what}; its calls are patched with the scripts that use them" for path, what in found.items()}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
 from pathlib import Path
 
@@ -133,30 +134,28 @@ def test_a_check_passes_what_is_no_python_and_has_no_loss(folder: Path, energy_p
     assert energy_patch("apply", "--check", folder / "no_such_file.py").exit_code == 1
 
 
-@pytest.fixture
-def shared(tmp_path: Path) -> Path:
-    """An entry script that calls the loss through a module."""
-    write_files(tmp_path, read_case(next(iter(folder_cases("labs_losses_module.py")))).before)
-    return tmp_path
+@pytest.mark.parametrize("path", folder_cases("labs_*.py"), ids=lambda path: path.stem)
+def test_a_folder_is_patched_as_the_script_in_it(path: Path, tmp_path: Path, energy_patch: Command) -> None:
+    """Its modules go with the script, wherever they lie."""
+    case = read_case(path)
+    options = shlex.split(case.head.splitlines()[0].removeprefix("# energy-patch apply"))
+    alone, folder = tmp_path / "alone", tmp_path / "folder"
+    for each in (alone, folder):
+        write_files(each, case.before)
+    before = snapshot(folder)
+    assert energy_patch("apply", *options, alone / SCRIPT).exit_code == 0
 
-
-def test_a_module_goes_with_the_script_that_imports_it(shared: Path, energy_patch: Command) -> None:
-    before = snapshot(shared)
-    assert energy_patch("apply", shared / SCRIPT).exit_code == 0
-    alone = snapshot(shared)
-    assert energy_patch("revert", shared / SCRIPT).exit_code == 0
-
-    ran = energy_patch("apply", "--json", shared)
-    answer = {Path(item["path"]).name: item for item in ran.json["scripts"]}
-    assert (ran.exit_code, answer[SCRIPT]["outcome"], answer["losses.py"]["outcome"]) == (0, "patched", "patched")
-    assert answer["losses.py"]["message"] == f"together with {shared / SCRIPT}, which imports it"
-    assert snapshot(shared) == alone
-    assert energy_patch("apply", "--json", shared).json["outcome"] == "already-applied"
-    assert energy_patch("apply", "--check", shared / "losses.py").exit_code == 0
-    assert energy_patch("status", shared).exit_code == 0
-    assert snapshot(shared) == alone
-    assert energy_patch("revert", shared).exit_code == 0
-    assert snapshot(shared) == before
+    ran = energy_patch("apply", *options, "--json", folder)
+    answer = {Path(item["path"]).relative_to(folder).as_posix(): item for item in ran.json["scripts"]}
+    assert snapshot(folder) == snapshot(alone)
+    for name in {*case.after} - {SCRIPT}:
+        assert answer[name]["outcome"] == "patched"
+        assert answer[name]["message"] == f"together with {folder / SCRIPT}, which imports it"
+        assert energy_patch("apply", "--check", folder / name).exit_code == 0
+    assert energy_patch("apply", "--json", folder).json["outcome"] == "already-applied"
+    assert energy_patch("status", folder).exit_code == 0
+    assert energy_patch("revert", folder).exit_code == 0
+    assert snapshot(folder) == before
 
 
 def test_a_module_whose_calls_no_script_uses_is_left_alone(tmp_path: Path, energy_patch: Command) -> None:

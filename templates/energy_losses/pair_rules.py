@@ -1,450 +1,88 @@
-"""What each operation does with the axes of pairs: the table says which rule, the functions below it how."""
+"""The rule of each operation, by its name in torch.
 
-import math
+A rule says what becomes of the axes of pairs; it is called as the operation is, and raises ``NoRule`` where it does not
+apply. What is not in the table gets real copies.
+"""
+
 from collections.abc import Callable
 from typing import Any
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor
+from .pair_axes import (
+    along,
+    cat,
+    detach,
+    dropout,
+    each_pair,
+    elementwise,
+    expand,
+    expand_as,
+    flip,
+    gather,
+    get_item,
+    indexed,
+    like,
+    linear,
+    new,
+    pad,
+    per_row,
+    permute,
+    recurrent,
+    repeat_interleave,
+    set_item,
+    stack,
+    view,
+)
+from .pair_products import attention, einsum, matmul, multi_head_attention
 
-from .pairs import EachPair, Grid, NoRule, Pairs, detached, is_context, replaced, tensors, unflatten, wrapped
-
-# A rule, with the place of the argument that names a dimension and its default where they are not (1, None).
-TABLE: dict[tuple[Any, ...], str] = {
-    ("elementwise",): """
+TABLE: dict[Callable[..., Any], str] = {
+    elementwise: """
         add sub subtract mul multiply div divide true_divide floor_divide remainder fmod pow float_power square sqrt
         rsqrt exp exp2 expm1 log log2 log10 log1p neg negative positive abs absolute sign reciprocal sin cos tan asin
         acos atan atan2 sinh cosh tanh sigmoid logit erf erfc relu relu6 silu gelu elu selu celu mish softplus softsign
         leaky_relu hardtanh hardswish hardsigmoid logsigmoid log_sigmoid tanhshrink threshold clamp clip clamp_min
         clamp_max maximum minimum lerp addcmul addcdiv where masked_fill nan_to_num isfinite isnan isinf eq ne gt lt ge
         le logical_and logical_or logical_not logical_xor bitwise_and bitwise_or bitwise_xor bitwise_not floor ceil
-        round trunc frac hypot float double half bfloat16 bool int long contiguous clone rsub rdiv cpu cuda
-        __add__ __radd__ __sub__ __rsub__ __mul__ __rmul__ __truediv__ __rtruediv__ __div__ __pow__ __rpow__ __neg__
-        __abs__ __pos__ __invert__ __and__ __or__ __xor__ __eq__ __ne__ __gt__ __lt__ __ge__ __le__ __mod__""",
-    ("like",): "to type_as zeros_like ones_like full_like empty_like",
-    ("new",): "new_zeros new_ones new_full new_empty new_tensor",
-    ("along",): """
+        round trunc frac hypot float double half bfloat16 bool int long contiguous clone rsub cpu cuda
+        __add__ __radd__ __sub__ __rsub__ __mul__ __rmul__ __truediv__ __rtruediv__ __div__ __rdiv__ __pow__ __rpow__
+        __neg__ __abs__ __pos__ __invert__ __and__ __or__ __xor__ __eq__ __ne__ __gt__ __lt__ __ge__ __le__ __mod__""",
+    like: "to type type_as zeros_like ones_like full_like empty_like",
+    new: "new_zeros new_ones new_full new_empty new_tensor",
+    along(): """
         sum mean prod std var amax amin all any max min argmax argmin softmax log_softmax softmin logsumexp cumsum
         cumprod median select narrow index_select nansum nanmean count_nonzero""",
-    ("along", 1, -1): "sort argsort glu",
-    ("along", 1, 0): "unbind",
-    ("along", 2, 0): "split chunk tensor_split",
-    ("along", 2, -1): "topk kthvalue diff",
-    ("along", 2): "norm linalg_norm linalg_vector_norm roll",
-    ("along", 2, 1): "normalize",
-    ("along", 2, 1, 2): "cosine_similarity",
-    ("flip",): "flip",
-    ("gather",): "gather",
-    ("linear",): "linear layer_norm rms_norm",
-    ("indexed",): "embedding one_hot",
-    ("per_row", 2): "group_norm batch_norm instance_norm",
-    ("per_row", 3): "conv1d max_pool1d avg_pool1d adaptive_avg_pool1d adaptive_max_pool1d interpolate",
-    ("per_row", 4): "conv2d max_pool2d avg_pool2d adaptive_avg_pool2d",
-    ("matmul",): "matmul bmm __matmul__ __rmatmul__",
-    ("einsum",): "einsum",
-    ("attention",): "scaled_dot_product_attention",
-    ("multi_head_attention",): "multi_head_attention_forward",
-    ("view",): "view reshape flatten unflatten squeeze unsqueeze view_as reshape_as",
-    ("permute",): "permute transpose swapaxes swapdims movedim moveaxis t T__get__ mT__get__",
-    ("expand",): "expand repeat",
-    ("expand_as",): "expand_as",
-    ("repeat_interleave",): "repeat_interleave",
-    ("get_item",): "__getitem__",
-    ("set_item",): "__setitem__",
-    ("cat",): "cat concat concatenate",
-    ("stack",): "stack",
-    ("detach",): "detach data__get__",
-    ("dropout",): "dropout alpha_dropout feature_dropout feature_alpha_dropout dropout1d dropout2d dropout3d",
-    ("each_pair", 0): "rand_like randn_like randint_like bernoulli rrelu poisson",
-    ("each_pair", 2): "bilinear",
-    ("recurrent",): "gru lstm rnn_tanh rnn_relu",
+    along(1, -1): "sort argsort glu",
+    along(1, 0): "unbind",
+    along(2, 0): "split chunk tensor_split",
+    along(2, -1): "topk kthvalue diff",
+    along(2): "norm linalg_norm linalg_vector_norm roll",
+    along(2, 1): "normalize",
+    along(2, 1, 2): "cosine_similarity",
+    flip: "flip",
+    gather: "gather",
+    pad: "pad",
+    linear: "linear layer_norm rms_norm",
+    indexed: "embedding one_hot",
+    per_row(2): "group_norm batch_norm instance_norm",
+    per_row(3): "conv1d max_pool1d avg_pool1d adaptive_avg_pool1d adaptive_max_pool1d interpolate",
+    per_row(4): "conv2d max_pool2d avg_pool2d adaptive_avg_pool2d",
+    matmul: "matmul bmm __matmul__ __rmatmul__",
+    einsum: "einsum",
+    attention: "scaled_dot_product_attention",
+    multi_head_attention: "multi_head_attention_forward",
+    view: "view reshape flatten unflatten squeeze unsqueeze view_as reshape_as",
+    permute: "permute transpose swapaxes swapdims movedim moveaxis t T__get__ mT__get__",
+    expand: "expand repeat",
+    expand_as: "expand_as",
+    repeat_interleave: "repeat_interleave",
+    get_item: "__getitem__",
+    set_item: "__setitem__",
+    cat: "cat concat concatenate",
+    stack: "stack",
+    detach: "detach data__get__",
+    dropout: "dropout alpha_dropout feature_dropout feature_alpha_dropout dropout1d dropout2d dropout3d",
+    each_pair(0): "rand_like randn_like randint_like bernoulli rrelu poisson",
+    each_pair(2): "bilinear",
+    recurrent: "gru lstm rnn_tanh rnn_relu",
 }
 
-
-def rules() -> dict[str, Callable[..., Any]]:
-    """The rule of each operation, by its name in torch."""
-    makers = {"along", "per_row", "each_pair"}
-    made = {key: globals()[key[0]](*key[1:]) if key[0] in makers else globals()[key[0]] for key in TABLE}
-    return {name: made[key] for key, names in TABLE.items() for name in names.split()}
-
-
-def _aligned(right: int, grid: Grid, x: Any) -> Any:
-    """An operand with the axes of pairs ``right`` dimensions before its end, as broadcasting would find them."""
-    if isinstance(x, Pairs):
-        if x.dim() - x.at != right:
-            raise NoRule
-        return x.kept
-    if not isinstance(x, Tensor) or x.dim() < right:
-        return x
-    at = x.dim() - right
-    if x.shape[at] != 1 and x.stride(at) == 0:  # expanded to all pairs
-        x = x.narrow(at, 0, 1)
-    elif x.shape[at] % grid.pairs == 0:
-        x = unflatten(x, at, (grid.rows, grid.columns, -1))
-        if "whole" in grid.run.ways and not bool((x == x.narrow(at, 0, 1).narrow(at + 1, 0, 1)).all()):
-            grid.run.notice("whole", "a tensor that says which pair is which")
-        return x
-    if x.shape[at] != 1:
-        raise NoRule
-    return x[(slice(None),) * at + (None, None)]
-
-
-def _first(operands: Any) -> Pairs:
-    return next(x for x in tensors(operands) if isinstance(x, Pairs))
-
-
-def _broadcast(at: int, kept: list[Any]) -> list[Any]:
-    """With equal axes of pairs, at ``at``."""
-    axes = [max(t.shape[at + i] for t in kept) for i in range(3)]
-    return [t.expand(*t.shape[:at], *axes, *t.shape[at + 3 :]) for t in kept]
-
-
-def elementwise(func: Any, *args: Any, **kwargs: Any) -> Any:
-    x = _first((args, kwargs))
-    right, grid = x.dim() - x.at, x.grid
-    kept, options = replaced(lambda v: _aligned(right, grid, v), (args, kwargs))
-    result = func(*kept, **options)
-    return _grown(func, x, (args, kwargs), wrapped(result, result.dim() - 2 - right, grid))
-
-
-def _grown(func: Any, x: Pairs, operands: Any, result: Pairs) -> Pairs:
-    """Notice that contexts became one per pair."""
-    each = result.kept.numel() // max(1, math.prod(result.kept.shape[result.at : result.at + 2]))
-    given = list(tensors(operands))
-    sizes = [v.kept.numel() if isinstance(v, Pairs) else v.numel() for v in given]
-    if result.kept.shape[result.at + 1] > 1 and max(sizes) < result.kept.numel():
-        for v in given:
-            if isinstance(v, Pairs) and is_context(v) and each <= 2 * v.kept.numel() // v.kept.shape[v.at]:
-                x.grid.run.materialised[func.__name__] += 1
-                x.grid.run.notice("few", func.__name__)
-    return result
-
-
-def like(func: Any, x: Pairs, *args: Any, **kwargs: Any) -> Any:
-    """Its own tensor argument gives a dtype or a device only."""
-    args = replaced(lambda v: v.kept if isinstance(v, Pairs) else v, args)
-    return wrapped(func(x.kept, *args, **kwargs), x.at, x.grid) if isinstance(x, Pairs) else func(x, *args, **kwargs)
-
-
-def new(func: Any, x: Pairs, *args: Any, **kwargs: Any) -> Any:
-    return func(x.kept, *args, **kwargs)
-
-
-def detach(func: Any, x: Pairs) -> Any:
-    return detached(x)
-
-
-def along(position: int = 1, default: Any = None, operands: int = 1) -> Callable[..., Any]:
-    """Along other dimensions than that of the pairs; ``position`` of the argument that names them."""
-
-    def rule(func: Any, *given: Any, **named: Any) -> Any:
-        args: list[Any] = list(given)
-        x, word = _first(args), next((word for word in ("dims", "axis") if word in named), "dim")
-        dim = named.pop(word, args[position] if len(args) > position else default)
-        if isinstance(dim, Tensor):  # the maximum of two tensors
-            return elementwise(func, *args, **named)
-        if dim is None and len(args) <= position:
-            return _over_all(func, x, named)
-        dims = [d % x.dim() for d in (dim if isinstance(dim, (tuple, list)) else [dim])]
-        if isinstance(dim, bool) or x.at in dims or not dims or any(v.dim() != x.dim() for v in args[:operands]):
-            raise NoRule
-        args[:operands] = [_aligned(x.dim() - x.at, x.grid, v) for v in args[:operands]]
-        moved = [d + 2 * (d > x.at) for d in dims]
-        value = moved if isinstance(dim, (tuple, list)) else moved[0]
-        if len(args) > position:
-            args[position] = value
-        else:
-            named[word] = value
-        if any(isinstance(v, Pairs) for v in tensors((args, named))):
-            raise NoRule
-        result = func(*args, **named)
-        gone = next(tensors(result)).dim() < x.dim() + 2
-        return wrapped(result, x.at - gone * sum(d < x.at for d in dims), x.grid)
-
-    return rule
-
-
-def _over_all(func: Any, x: Pairs, named: Any) -> Any:
-    """Copies change nothing; but other candidates, in other chunks, do."""
-    if func.__name__ not in ("all", "any", "mean", "amax", "amin", "max", "min"):
-        raise NoRule
-    if not (x.fixed or (x.checks and func.__name__ in ("all", "any"))):
-        x.grid.run.notice("whole", func.__name__)
-    return func(x.kept, **named)
-
-
-def flip(func: Any, x: Pairs, *dims: Any, **named: Any) -> Any:
-    dims = named.get("dims", dims[0] if isinstance(dims[0], (tuple, list)) else dims)
-    return along()(func, x, list(dims))
-
-
-def gather(func: Any, x: Any, dim: int, index: Any, **options: Any) -> Any:
-    one = _first((x, index))
-    at, dim = one.at, dim % one.dim()
-    if dim == at or x.dim() != index.dim() or x.shape[at] != index.shape[at]:
-        raise NoRule
-    kept, chosen = _broadcast(at, [_aligned(one.dim() - at, one.grid, v) for v in (x, index)])
-    return wrapped(func(kept, dim + 2 * (dim > at), chosen, **options), at, one.grid)
-
-
-def linear(func: Any, x: Pairs, *weights: Any, **kwargs: Any) -> Any:
-    """Over the last dimensions, with weights that are no pairs."""
-    shape = kwargs.get("normalized_shape", weights[0] if weights else None)
-    over = len(shape) if isinstance(shape, (tuple, list)) else 1
-    if any(isinstance(w, Pairs) for w in tensors((weights, kwargs))) or x.dim() - x.at <= over:
-        raise NoRule
-    return wrapped(func(x.kept, *weights, **kwargs), x.at, x.grid)
-
-
-def indexed(
-    func: Any, x: Pairs, table: Any = -1, padding_idx: Any = None, max_norm: Any = None, norm_type: float = 2.0,
-    scale_grad_by_freq: bool = False, *args: Any, **kwargs: Any,
-) -> Any:  # fmt: skip
-    """A row of a table for each number; not where something counts the numbers of all pairs."""
-    classes = kwargs.pop("weight", kwargs.pop("num_classes", table))
-    if scale_grad_by_freq or (isinstance(classes, int) and classes < 0) or isinstance(classes, Pairs):
-        raise NoRule
-    more = (padding_idx, max_norm, norm_type, scale_grad_by_freq, *args) if isinstance(classes, Tensor) else ()
-    return wrapped(func(x.kept, classes, *more, **kwargs), x.at, x.grid)
-
-
-def per_row(dimensions: int) -> Callable[..., Any]:
-    """Of a first dimension that is only a batch, with at least so many dimensions."""
-
-    def rule(func: Any, x: Pairs, *args: Any, **kwargs: Any) -> Any:
-        mixes = func.__name__ == "batch_norm" and kwargs.get("training", any(args[4:5]))
-        if x.at or x.dim() < dimensions or mixes or any(isinstance(v, Pairs) for v in tensors((args, kwargs))):
-            raise NoRule
-        result = func(x.kept.flatten(0, 2), *args, **kwargs)
-        return wrapped(replaced(lambda v: unflatten(v, 0, x.kept.shape[:3]), result), 0, x.grid)
-
-    return rule
-
-
-def each_pair(dimensions: int) -> Callable[..., Any]:
-    """Gets real copies, but pairs stay apart, if they are the first of so many dimensions."""
-
-    def rule(func: Any, *args: Any, **kwargs: Any) -> Any:
-        given = [x for x in tensors((args, kwargs)) if isinstance(x, Pairs)]
-        raise EachPair if not dimensions or all(x.at == 0 and x.dim() >= dimensions for x in given) else NoRule
-
-    return rule
-
-
-def recurrent(func: Any, x: Any, hidden: Any, *args: Any, **kwargs: Any) -> Any:
-    batch_first = args[-1] is True
-    if not isinstance(x, Pairs) or x.dim() != 3 or x.at != 1 - batch_first:
-        raise NoRule
-    for state in tensors(hidden):
-        _aligned(2, x.grid, state)
-    raise EachPair
-
-
-def dropout(func: Any, x: Pairs, p: float = 0.5, training: bool = True, *args: Any, **kwargs: Any) -> Any:
-    if training and p:
-        raise EachPair  # a mask for each
-    return x
-
-
-def matmul(func: Any, x: Any, y: Any) -> Any:
-    """Where one operand has no axis of the other's, ``einsum`` makes that axis a part of the matrices."""
-    x, y = (y, x) if func.__name__ == "__rmatmul__" else (x, y)
-    one = _first((x, y))
-    right = one.dim() - one.at
-    if not isinstance(y, Pairs) and y.dim() in (1, 2) and right > 1:
-        return wrapped(torch.matmul(x.kept, y), x.at, x.grid)
-    x, y = (_aligned(right, one.grid, v) for v in (x, y))
-    if right < 3:
-        raise NoRule
-    result = torch.einsum("...lk,...km->...lm", x, y)
-    return wrapped(result, result.dim() - 2 - right, one.grid)
-
-
-def einsum(func: Any, equation: Any, *operands: Any) -> Any:
-    operands = tuple(operands[0]) if isinstance(operands[0], (tuple, list)) else operands
-    terms, _, result = equation.replace(" ", "").partition("->")
-    terms, x = terms.split(","), _first(operands)
-    letter = terms[next(i for i, v in enumerate(operands) if v is x)][x.at]
-    at = [term.find(letter) for term in terms]
-    apart = any(isinstance(v, Pairs) and v.at != i for v, i in zip(operands, at, strict=True))
-    if "." in equation or result.count(letter) != 1 or set("XYZ") & set(equation) or apart:
-        raise NoRule
-    kept = [v if i < 0 else _aligned(v.dim() - i, x.grid, v) for v, i in zip(operands, at, strict=True)]
-    return wrapped(func(equation.replace(letter, "XYZ"), *kept), result.index(letter), x.grid)
-
-
-def attention(
-    func: Any, q: Any, k: Any, v: Any, attn_mask: Any = None, dropout_p: float = 0.0, is_causal: bool = False, **kw: Any
-) -> Any:
-    """Queries that differ where keys do not are one longer query."""
-    x = _first((q, k, v, attn_mask))
-    right, grid = x.dim() - x.at, x.grid
-    q, k, v, mask = (_aligned(right, grid, t) for t in (q, k, v, attn_mask))
-    if right < 3 or not q.dim() == k.dim() == v.dim():
-        raise NoRule
-    if kw.get("enable_gqa"):
-        raise EachPair
-    at, length = q.dim() - right - 2, q.shape[-2]
-    together: Any = torch.broadcast_shapes
-    batch = list(together(*(t.shape[:-2] for t in (q, k, v))))
-    if dropout_p and batch[at : at + 2] != [grid.rows, grid.columns]:
-        raise EachPair  # each draws its own mask
-    fold = [i for i in (at, at + 1) if batch[i] > 1 and k.shape[i] == v.shape[i] == 1]
-    inner = list(range(-2 - len(fold), -2))
-    rest = [n for i, n in enumerate(batch) if i not in fold]
-    if is_causal and fold:
-        mask, is_causal = torch.ones(length, k.shape[-2], dtype=torch.bool, device=q.device).tril(), False
-
-    def four(t: Tensor) -> Tensor:
-        return t.flatten(0, -4) if t.dim() > 4 else t  # what the fast kernels take
-
-    def lengthened(t: Tensor) -> Tensor:
-        return four(t.expand(*batch, length, -1).movedim(fold, inner).flatten(-2 - len(fold), -2))
-
-    def once(t: Tensor) -> Tensor:
-        return four(t.squeeze(tuple(fold)).expand(*rest, -1, -1))
-
-    if mask is not None:
-        mask = mask[(None,) * (q.dim() - mask.dim())]
-        mask = once(mask) if all(mask.shape[i] == 1 for i in [*fold, -2]) else lengthened(mask)
-    result = func(lengthened(q), once(k), once(v), mask, dropout_p, is_causal, **kw)
-    result = result.reshape(*rest, *(batch[i] for i in fold), length, -1).movedim(inner, fold)
-    return wrapped(result, at, grid)
-
-
-def multi_head_attention(
-    func: Any, query: Any, key: Any, value: Any, size: int, heads: int, weight: Any, bias: Any, bias_k: Any,
-    bias_v: Any, add_zero_attn: bool, dropout_p: float, out_weight: Any, out_bias: Any, training: bool = True,
-    key_padding_mask: Any = None, need_weights: bool = True, attn_mask: Any = None,
-    use_separate_proj_weight: bool = False, q_proj_weight: Any = None, k_proj_weight: Any = None,
-    v_proj_weight: Any = None, static_k: Any = None, static_v: Any = None, average_attn_weights: bool = True,
-    is_causal: bool = False,
-) -> Any:  # fmt: skip
-    """Written out in operations that have rules; dimensions are [L, B * N, E], as the function's own."""
-    if any(t.dim() != 3 or (isinstance(t, Pairs) and t.at != 1) for t in (query, key, value)):
-        raise NoRule
-    if add_zero_attn or any(t is not None for t in (bias_k, bias_v, static_k, static_v)):
-        raise EachPair
-    split = (q_proj_weight, k_proj_weight, v_proj_weight) if use_separate_proj_weight else weight.chunk(3)
-    q, k, v = (
-        unflatten(F.linear(t, w, b), -1, (heads, -1)).permute(1, 2, 0, 3)
-        for t, w, b in zip((query, key, value), split, (None,) * 3 if bias is None else bias.chunk(3), strict=True)
-    )
-    mask = None if attn_mask is None else _additive(attn_mask, q)
-    if mask is not None and mask.dim() == 3:
-        mask = mask.unflatten(0, (-1, heads))
-    if key_padding_mask is not None:
-        padding = _additive(key_padding_mask, q)[:, None, None]
-        mask = padding if mask is None else mask + padding
-    dropout_p, weights = dropout_p if training else 0.0, None
-    if need_weights:
-        scores = q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5
-        weights = F.dropout((scores if mask is None else scores + mask).softmax(-1), dropout_p)
-        result = weights @ v
-        weights = weights.mean(1) if average_attn_weights else weights
-    else:
-        result = F.scaled_dot_product_attention(q, k, v, mask, dropout_p)
-    return F.linear(result.permute(2, 0, 1, 3).flatten(-2), out_weight, out_bias), weights
-
-
-def _additive(mask: Any, q: Any) -> Any:
-    if mask.dtype != torch.bool:
-        return mask
-    return torch.zeros_like(mask, dtype=q.dtype).masked_fill(mask, -math.inf)
-
-
-def view(func: Any, x: Pairs, *args: Any, **kwargs: Any) -> Any:
-    """The pairs stay together with what follows them: at the place with as much before it."""
-    shapes = replaced(lambda v: torch.empty(v.shape, device="meta"), (x, *args))
-    new = func(*shapes, **kwargs).shape
-    before = math.prod(x.shape[: x.at])
-    places = (i for i, n in enumerate(new) if math.prod(new[:i]) == before and n % x.grid.pairs == 0)
-    at = next(places, None)
-    if at is None or any(isinstance(v, torch.dtype) for v in (*args, *kwargs.values())):
-        raise NoRule
-    axes = (*x.kept.shape[x.at : x.at + 2], new[at] // x.grid.pairs)
-    return wrapped(x.kept.reshape(*new[:at], *axes, *new[at + 1 :]), at, x.grid)
-
-
-def permute(func: Any, x: Pairs, *args: Any, **kwargs: Any) -> Any:
-    """A tensor whose sizes are all different shows where the dimensions go."""
-    order = [n - 2 for n in func(torch.empty(tuple(range(2, 2 + x.dim())), device="meta"), *args, **kwargs).shape]
-    moved = [v for d in order for v in ((d, d + 1, d + 2) if d == x.at else (d + 2 * (d > x.at),))]
-    return wrapped(x.kept.permute(moved), order.index(x.at), x.grid)
-
-
-def expand(func: Any, x: Pairs, *sizes: Any) -> Any:
-    """Of other dimensions; also ``repeat``."""
-    same = 1 if func.__name__ == "repeat" else -1
-    new = list(sizes[0] if isinstance(sizes[0], (tuple, list)) else sizes)
-    at = len(new) - x.dim() + x.at
-    if new[at] not in (same, x.shape[x.at] * -same):
-        raise NoRule
-    return wrapped(func(x.kept, *new[:at], same, same, same, *new[at + 1 :]), at, x.grid)
-
-
-def repeat_interleave(func: Any, x: Pairs, repeats: int, dim: Any = None) -> Any:
-    if type(repeats) is int and repeats == 1 and dim is not None:
-        return wrapped(x.kept, x.at, x.grid)
-    return along(2)(func, x, repeats, dim)
-
-
-def expand_as(func: Any, x: Pairs, other: Tensor) -> Any:
-    return x.expand(other.shape)
-
-
-def _key(x: Pairs, key: Any) -> tuple[Any, int]:
-    """An index of the kept axes, and where the pairs are in the result."""
-    key = list(key) if isinstance(key, tuple) else [key]
-    if any(k is Ellipsis for k in key):
-        i = next(i for i, k in enumerate(key) if k is Ellipsis)
-        key[i : i + 1] = [slice(None)] * (x.dim() - sum(k is not None for k in key) + 1)
-    key += [slice(None)] * (x.dim() - sum(k is not None for k in key))
-    place = next(i for i, _ in enumerate(key) if key[i] is not None and sum(k is not None for k in key[:i]) == x.at)
-    if not isinstance(key[place], slice) or key[place].indices(x.shape[x.at]) != (0, x.shape[x.at], 1):
-        raise NoRule
-    lists = [k for k in key if not (k is None or isinstance(k, slice) or type(k) is int)]
-    if len(lists) > 1 or (lists and any(type(k) is int for k in key)):  # their dimension may move to the front
-        raise NoRule
-    if any(isinstance(k, (Pairs, bool)) or torch.as_tensor(k).dim() != 1 for k in lists):
-        raise NoRule
-    return (*key[:place], *[slice(None)] * 3, *key[place + 1 :]), sum(type(k) is not int for k in key[:place])
-
-
-def get_item(func: Any, x: Pairs, key: Any) -> Any:
-    key, at = _key(x, key)
-    return wrapped(x.kept[key], at, x.grid)
-
-
-def set_item(func: Any, x: Pairs, key: Any, value: Any) -> Any:
-    """The tensor as it is after the assignment."""
-    if isinstance(key, Tensor) and key.dtype == torch.bool and not isinstance(value, Tensor):
-        return x.masked_fill(key[(..., *[None] * (x.dim() - key.dim()))], value)
-    key, at = _key(x, key)
-    part = x.kept[key]
-    value = _aligned(part.dim() - 2 - at, x.grid, value) if isinstance(value, Tensor) else value
-    axes = [max(n, m) for n, m in zip(x.kept.shape[x.at :], _axes(value, part.dim() - at), strict=False)]
-    kept = x.kept.expand(*x.kept.shape[: x.at], *axes, *x.kept.shape[x.at + 3 :]).clone()
-    kept[key] = value
-    return wrapped(kept, x.at, x.grid)
-
-
-def _axes(value: Any, right: int) -> tuple[int, ...]:
-    return tuple(value.shape[-right:][:3]) if isinstance(value, Tensor) and value.dim() >= right else (1, 1, 1)
-
-
-def cat(func: Any, tensors: Any, dim: int = 0, **kwargs: Any) -> Any:
-    x = _first(tensors)
-    right, grid, dim = x.dim() - x.at, x.grid, kwargs.get("axis", dim) % x.dim()
-    if dim == x.at or any(t.dim() != x.dim() for t in tensors):
-        raise NoRule
-    wide = _broadcast(x.at, [_aligned(right, grid, t) for t in tensors])
-    return _grown(func, x, tensors, wrapped(func(wide, dim + 2 * (dim > x.at)), x.at, grid))
-
-
-def stack(func: Any, tensors: Any, dim: int = 0) -> Any:
-    return torch.cat([t.unsqueeze(dim) for t in tensors], dim)
-
-
-RULES = rules()
+RULES = {name: rule for rule, names in TABLE.items() for name in names.split()}

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from .membership import unwrapped
-from .pair_rules import RULES
+from .pair_calls import called
 from .pairs import Grid, Rerun, Run, is_out_of_memory, plain
 
 # Candidates beyond so many steps are scored in further chunks. A pass of 8192 steps fills a device, and takes about
@@ -39,8 +39,12 @@ def energy_matrix(
         a: candidates that all contexts share, [N, H, Da], or own candidates of each context, [B, N, H, Da].
         pad_mask: [B, S], True at positions of ``h`` to ignore.
         chunk: candidates in one pass (default: by size). Later chunks are computed again in the backward pass, so
-            memory does not grow with N. A model whose pairs depend on each other, such as one with BatchNorm in
-            training, always scores all in one.
+            memory does not grow with N. A model whose pairs may depend on each other, by BatchNorm in training or by
+            an operation without a rule, always scores all in one; only what it makes of their number, ``len(h)``, goes
+            unnoticed.
+
+    Raises:
+        ValueError: shapes that do not fit, or a model that does not return an energy for each pair.
     """
     if h.dim() != 3 or a.dim() not in (3, 4) or (a.dim() == 4 and len(a) != len(h)):
         raise ValueError(f"expected h [B, S, D], a [N, H, Da] or [B, N, H, Da]; got {[*h.shape]}, {[*a.shape]}")
@@ -74,7 +78,9 @@ class _Scores:
 
     def matrix(self, chunk: int | None) -> Tensor:
         """Energies [B, N], in passes of as many candidates as the model allows."""
-        if self.rows * self.count == 0 or _has_compiled_parts(self.model):
+        if self.rows * self.count == 0:
+            return self._plain("there are none")
+        if _has_compiled_parts(self.model):
             return self._plain("a part is compiled")
         size = chunk or max(1, _STEPS_PER_PASS // (self.rows * self.candidates.shape[2]))
         size = self.count if _mixes_pairs(self.model) else min(size, self.count)
@@ -106,10 +112,10 @@ class _Scores:
     def _in_chunks(self, size: int, ways: set[str]) -> Tensor:
         """Later chunks run again in the backward pass; what concerns contexts only they find in a memo."""
         parts = self.candidates.tensor_split(max(1, -(-self.count // size)), dim=1)
-        run = Run(RULES, ways, {} if len(parts) > 1 else None)
-        before = _versions(self.model)
+        run = Run(called, ways, {} if len(parts) > 1 else None)
+        before = _versions(self.model) if len(parts) > 1 else []
         energies = [self._part(parts[0], run)]
-        if len(parts) > 1 and _versions(self.model) != before:
+        if before and _versions(self.model) != before:
             run.notice("whole", "a buffer that each call changes")
         for part in parts[1:]:
             again = torch.is_grad_enabled()

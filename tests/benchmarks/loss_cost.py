@@ -15,8 +15,10 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
@@ -64,8 +66,62 @@ class RealShapeEnergy(nn.Module):
                 raise RuntimeError("not finite")
         context = self.state(h)
         steps = self.action(a) + self.places
-        z, _ = self.cross(steps, context, context, key_padding_mask=pad_mask, need_weights=False)
+        z = self.meet(steps, context, pad_mask)
         return (self.head(z) * 0.5).sigmoid().mean(dim=1) * 2.0 + 0.1
+
+    def meet(self, steps: Tensor, context: Tensor, mask: Tensor | None) -> Tensor:
+        """What the model's head reads: [pairs, steps or 1, HIDDEN]."""
+        return self.cross(steps, context, context, key_padding_mask=mask, need_weights=False)[0]
+
+    def heads(self, steps: Tensor, context: Tensor) -> Any:
+        """Queries, keys and values of an attention of its own, [pairs, HEADS, length, HIDDEN // HEADS]."""
+        weights, biases = self.cross.in_proj_weight.chunk(3), self.cross.in_proj_bias.chunk(3)
+        given = zip((steps, context, context), weights, biases, strict=True)
+        return (F.linear(x, w, b).unflatten(-1, (HEADS, -1)).transpose(1, 2) for x, w, b in given)
+
+
+class OwnAttention(RealShapeEnergy):
+    def meet(self, steps: Tensor, context: Tensor, mask: Tensor | None) -> Tensor:
+        allowed = None if mask is None else ~mask[:, None, None]
+        z = F.scaled_dot_product_attention(*self.heads(steps, context), allowed)
+        return self.cross.out_proj(z.transpose(1, 2).flatten(2))
+
+
+class SoftmaxByHand(RealShapeEnergy):
+    def meet(self, steps: Tensor, context: Tensor, mask: Tensor | None) -> Tensor:
+        q, k, v = self.heads(steps, context)
+        scores = q @ k.transpose(-2, -1) / q.shape[-1] ** 0.5
+        if mask is not None:
+            scores = scores.masked_fill(mask[:, None, None], float("-inf"))
+        return self.cross.out_proj((scores.softmax(-1) @ v).transpose(1, 2).flatten(2))
+
+
+def pooled(context: Tensor, mask: Tensor | None) -> Tensor:
+    kept = torch.ones_like(context[..., :1]) if mask is None else (~mask)[..., None].to(context)
+    return (context * kept).sum(1, keepdim=True) / kept.sum(1, keepdim=True)
+
+
+class Film(RealShapeEnergy):
+    def meet(self, steps: Tensor, context: Tensor, mask: Tensor | None) -> Tensor:
+        z = pooled(context, mask)
+        return steps * (1 + self.cross.out_proj(z)) + z
+
+
+class PooledMlp(RealShapeEnergy):
+    def __init__(self) -> None:
+        super().__init__()
+        self.fuse = Mlp(4, 2 * HIDDEN, HIDDEN)
+
+    def meet(self, steps: Tensor, context: Tensor, mask: Tensor | None) -> Tensor:
+        return self.fuse(torch.cat([steps.mean(1, keepdim=True), pooled(context, mask)], -1))
+
+
+class JointSequence(RealShapeEnergy):
+    def meet(self, steps: Tensor, context: Tensor, mask: Tensor | None) -> Tensor:
+        both = torch.cat([context, steps], 1)
+        if mask is not None:
+            mask = torch.cat([mask, mask.new_zeros(steps.shape[:2])], 1)
+        return self.cross(both, both, both, key_padding_mask=mask, need_weights=False)[0][:, -steps.shape[1] :]
 
 
 def live_bytes(step: Callable[[], None]) -> int:
@@ -93,26 +149,38 @@ def layer(model: nn.Module, h: Tensor, a: Tensor, mask: Tensor) -> Tensor:
     return energy_matrix(model, h, own, mask)
 
 
-CASES: dict[str, tuple[str, int, int, Callable[..., Tensor]]] = {
-    "floor": ("positives only, 3 pairs", B, B, floor),
-    "folded": ("energy_matrix 3 x 24", B, 24, energy_matrix),
-    "local": ("the user's local loss, pairs 3 x 3", B, B, plain_pairs),
-    "layer": ("layer, 3 x 9", B, B, layer),
-    "queue": ("queue, 3 x 280", B, 280, energy_matrix),
-    "folded384": ("energy_matrix 3 x 384 (128 ranks)", B, 384, energy_matrix),
-    "folded3072": ("energy_matrix 3 x 3072 (1024 ranks)", B, 3072, energy_matrix),
-    "pairs": ("rows by pairs, 3 x 24", B, 24, plain_pairs),
-    "matrix": ("whole matrix on every rank by pairs, 6 x 6 of 24 x 24 (x 16)", 6, 6, plain_pairs),
+class Case(NamedTuple):
+    title: str
+    rows: int
+    count: int
+    score: Callable[..., Tensor]
+    model: type[RealShapeEnergy] = RealShapeEnergy
+
+
+CASES = {
+    "floor": Case("positives only, 3 pairs", B, B, floor),
+    "folded": Case("energy_matrix 3 x 24", B, 24, energy_matrix),
+    "local": Case("the user's local loss, pairs 3 x 3", B, B, plain_pairs),
+    "layer": Case("layer, 3 x 9", B, B, layer),
+    "queue": Case("queue, 3 x 280", B, 280, energy_matrix),
+    "folded384": Case("energy_matrix 3 x 384 (128 ranks)", B, 384, energy_matrix),
+    "folded3072": Case("energy_matrix 3 x 3072 (1024 ranks)", B, 3072, energy_matrix),
+    "pairs": Case("rows by pairs, 3 x 24", B, 24, plain_pairs),
+    "matrix": Case("whole matrix on every rank by pairs, 6 x 6 of 24 x 24 (x 16)", 6, 6, plain_pairs),
 }
-SLOW = {"pairs", "matrix", "folded3072"}
+# Kinds of model, each beside its own three pairs.
+for _kind in (OwnAttention, SoftmaxByHand, Film, PooledMlp, JointSequence):
+    CASES[f"{_kind.__name__}-floor"] = Case(f"{_kind.__name__}: positives only", B, B, floor, _kind)
+    CASES[_kind.__name__] = Case(f"{_kind.__name__}: energy_matrix 3 x 24", B, 24, energy_matrix, _kind)
+SLOW = {"pairs", "matrix", "folded3072", "JointSequence"}
 
 
 def run_case(
     name: str, repeats: int, device: str = "cpu", dtype: str = "float32", compiled: bool = False, own: str = ""
 ) -> dict[str, float]:
-    _, rows, count, score = CASES[name]
+    _, rows, count, score, kind = CASES[name]
     torch.manual_seed(0)
-    model = (own_model(own, D, DA) if own else RealShapeEnergy()).to(device, getattr(torch, dtype))
+    model = (own_model(own, D, DA) if own and kind is RealShapeEnergy else kind()).to(device, getattr(torch, dtype))
     h = torch.randn(rows, S, D, device=device, dtype=torch.bfloat16)
     a = torch.rand(count, H, DA, device=device) * 2 - 1
     mask = torch.arange(S, device=device)[None] >= S - torch.tensor(PADDING, device=device).repeat(2)[:rows, None]
@@ -168,10 +236,10 @@ def main() -> None:
         name: tuple(statistics.median(r[key] for r in runs) for key in ("seconds", "bytes"))
         for name, runs in results.items()
     }
-    base = medians.get("floor", next(iter(medians.values())))
     print(f"{'case':64}{'seconds':>9}{'x floor':>9}{'GB':>8}{'x floor':>9}")
     for name, (seconds, size) in medians.items():
-        print(f"{CASES[name][0]:64}{seconds:9.3f}{seconds / base[0]:9.2f}{size / 1e9:8.3f}{size / base[1]:9.2f}")
+        base = medians.get(f"{name.partition('-')[0]}-floor", medians.get("floor", next(iter(medians.values()))))
+        print(f"{CASES[name].title:64}{seconds:9.3f}{seconds / base[0]:9.2f}{size / 1e9:8.3f}{size / base[1]:9.2f}")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from typing import Any
 
 import energy_zoo as zoo
 import mixing_kinds as mixing
+import more_kinds as more
 import plain_reference as plain
 import pytest
 import torch
@@ -24,6 +25,14 @@ def test_writing_equals_pairs(kind: Any) -> None:
     model = zoo.build(kind)
     for rows, count, own, chunk in [(3, 4, False, None), (2, 5, False, 2), (2, 3, True, 1)]:
         check_equal(model, plain.make_batch(rows), make_candidates((rows, count) if own else (count,)), chunk=chunk)
+
+
+@pytest.mark.parametrize("kind", more.MORE, ids=named)
+def test_more_kinds_equal_pairs(kind: Any) -> None:
+    model = zoo.build(kind)
+    check_equal(model, plain.make_batch(3), make_candidates((4,)))
+    assert kind not in more.MORE_STAND_IN or materialised(model) == {}
+    check_equal(model, plain.make_batch(2), make_candidates((2, 5)), chunk=2)
 
 
 @pytest.mark.parametrize("kind", mixing.MIXING, ids=named)

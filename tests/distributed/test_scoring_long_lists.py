@@ -9,7 +9,7 @@ import plain_reference as plain
 import pytest
 import torch
 from check_scores import check_equal, make_candidates, masked
-from energy_losses import pair_rules
+from energy_losses import pair_axes, pair_rules
 from energy_losses.scoring import energy_matrix, materialised
 from torch import Tensor
 
@@ -31,7 +31,7 @@ def counted(model: Any, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     def count(func: Any, x: Any, *weights: Any, **options: Any) -> Any:
         if weights[0] is weight:
             rows.append(x.kept[..., 0].numel())
-        return pair_rules.linear(func, x, *weights, **options)
+        return pair_axes.linear(func, x, *weights, **options)
 
     assert linear is torch.nn.functional.linear
     monkeypatch.setitem(pair_rules.RULES, "linear", count)

@@ -6,8 +6,11 @@ import energy_kinds as kinds
 import energy_zoo as zoo
 import plain_reference as plain
 import pytest
+import torch.nn.functional as functional
 from check_scores import check_equal, make_candidates
-from energy_losses import pair_rules, pairs
+from energy_losses import pair_calls, pair_rules, pairs
+from energy_losses.scoring import energy_matrix
+from torch import Tensor
 
 RULES = dict(pair_rules.RULES)
 
@@ -44,13 +47,37 @@ def test_a_wrong_rule_is_found(monkeypatch: pytest.MonkeyPatch, name: str, mista
 
 
 def test_a_memo_that_returns_another_layers_keys_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    identity = pairs._identity
+    identity = pair_calls._identity
 
     def by_shape(x: Any) -> Any:
         return ("tensor", x.shape) if hasattr(x, "shape") and not isinstance(x, pairs.Pairs) else identity(x)
 
     model, batch, candidates = zoo.build(zoo.TwoLayerEnergy), plain.make_batch(3), make_candidates((5,))
     check_equal(model, batch, candidates, chunk=2)
-    monkeypatch.setattr(pairs, "_identity", by_shape)
+    monkeypatch.setattr(pair_calls, "_identity", by_shape)
     with pytest.raises(AssertionError):
         check_equal(model, batch, candidates, chunk=2)
+
+
+def drawn_for_all_pairs(func: Any, x: Any, p: float = 0.5, training: bool = True, **options: Any) -> Any:
+    return pairs.wrapped(func(x.kept, p, training), x.at, x.grid)
+
+
+class DroppingEnergy(zoo.CrossEnergy):
+    def attend(self, steps: Tensor, context: Tensor, mask: Tensor | None) -> Tensor:
+        return super().attend(steps, functional.dropout(context, 0.5), mask)
+
+
+@pytest.mark.parametrize("chunk", [None, 1])
+def test_a_dropout_that_pairs_share_is_found(monkeypatch: pytest.MonkeyPatch, chunk: int | None) -> None:
+    model, batch, same = zoo.build(DroppingEnergy), plain.make_batch(2), make_candidates((1,)).expand(6, -1, -1)
+
+    def different() -> int:
+        return len(energy_matrix(model, batch.h, same, None, chunk=chunk).flatten().unique())
+
+    assert different() == 12
+    monkeypatch.setitem(pair_rules.RULES, "dropout", drawn_for_all_pairs)
+    if chunk:  # each chunk has one candidate, so only the memo can share a mask
+        assert different() == 12
+        monkeypatch.setattr(pair_calls, "_key", lambda func, name, args, kwargs: (func, pair_calls._identity(args)))
+    assert different() < 12

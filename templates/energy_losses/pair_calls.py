@@ -57,10 +57,11 @@ def called(func: Any, name: str, operands: list[Pairs], args: Any, kwargs: Any) 
 
 def _trouble(name: str, operands: list[Pairs]) -> str:
     """Why only plain tensors will do, if so."""
-    if any(x.grid is not operands[0].grid for x in operands):
-        return f"{name} with a tensor of another call"
-    if any(is_opaque(x) for x in operands):
-        return f"{name} after an autograd.Function or a backward hook"
+    for x in operands:
+        if x.grid is not operands[0].grid:
+            return f"{name} with a tensor of another call"
+        if is_opaque(x):
+            return f"{name} after an autograd.Function or a backward hook"
     if torch._C._are_functorch_transforms_active():
         return f"{name} in torch.func"
     return name if name in _NEEDS_PLAIN or name.endswith("__set__") else ""

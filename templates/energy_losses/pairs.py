@@ -133,10 +133,12 @@ class Pairs(Tensor):
 
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = dict(kwargs or {})
+        kwargs = kwargs or {}
         if not args and "input" in kwargs:
-            args = (kwargs.pop("input"),)
-        name = func.__name__ if func.__name__ not in ("__get__", "__set__") else func.__self__.__name__ + func.__name__
+            args, kwargs = (kwargs["input"],), {name: x for name, x in kwargs.items() if name != "input"}
+        name = func.__name__
+        if name in ("__get__", "__set__"):
+            name = func.__self__.__name__ + name
         if name in _NATIVE or (name.endswith("__get__") and name not in _VIEWS):
             with torch._C.DisableTorchFunctionSubclass():
                 return func(*args, **kwargs)

@@ -95,7 +95,7 @@ class _Scores:
             except Exception as error:
                 if is_out_of_memory(error):
                     raise
-                way, reason = "plain", f"{type(error).__name__}: {error}"
+                way, reason = "plain", f"{type(error).__name__}: {error}".partition("\n")[0][:120]
             finally:
                 ways.clear()  # a stand-in that the model has kept, and the backward pass, have no other way
             if way == "plain":

@@ -77,7 +77,7 @@ CALLS: dict[str, Apply] = {
     "clamp_min clamp_max": lambda f, x, y: f(x, 0.4) + f(x, one(y)),
     "lerp": lambda f, x, y: f(x, one(y), 0.3) + f(x, one(y), one(x)),
     "addcmul addcdiv": lambda f, x, y: f(x, one(y), one(x), value=0.5),
-    "where": lambda f, x, y: f(one(y) > 0.4, x, one(y)) + f(x > 0.5, x, 2.0),
+    "where": lambda f, x, y: torch.where(one(y) > 0.4, x, one(y)) + f(x, x > 0.5, 2.0),
     "masked_fill": lambda f, x, y: f(x, one(y) > 0.4, 2.0) + f(x, x > 0.5, torch.tensor(3.0).double()),
     "type": lambda f, x, y: f(x.detach(), torch.float32 if f(x).endswith("DoubleTensor") else torch.float64),
     "float half bfloat16": lambda f, x, y: f(x.detach()),  # gradients would be as coarse

@@ -46,6 +46,15 @@ def test_mixed_pairs_are_never_split(kind: Any) -> None:
     assert (split - plain.energies(model, batch, candidates)).abs().max() > 1e-9  # it would have mattered
 
 
+@pytest.mark.parametrize("kind", [*writing.WRITING, *mixing.MIXING, *more.MORE], ids=named)
+def test_validation_equals_pairs(kind: Any) -> None:
+    model, batch, candidates = zoo.build(kind), plain.make_batch(3), make_candidates((5,))
+    expected = plain.energies(model, batch, candidates)
+    with torch.inference_mode():
+        found = energy_matrix(model, batch.h.clone(), candidates, batch.mask, chunk=2)
+    assert torch.allclose(found, expected, atol=zoo.EXACT, rtol=0)
+
+
 def test_a_buffer_that_each_call_changes_is_not_changed_more_often() -> None:
     model, batch, candidates = zoo.build(mixing.SpectralEnergy), plain.make_batch(3), make_candidates((6,))
     found = energy_matrix(copy.deepcopy(model), batch.h, candidates, batch.mask, chunk=2)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import libcst as cst
 
+from energy_patch.analysis.files import Files
 from energy_patch.syntax.nodes import children, last_name
 
 KEEPS_CALL = frozenset({"no_grad", "inference_mode", "enable_grad", "autocast"})
@@ -35,3 +36,17 @@ def is_plain(function: cst.FunctionDef) -> bool:
         last_name(item.func if isinstance(item := part.decorator, cst.Call) else item) for part in function.decorators
     ]
     return function.asynchronous is None and KEEPS_CALL.issuperset(names)
+
+
+def is_target(files: Files, node: cst.CSTNode) -> bool:
+    """Whether a name is given a value where it stands."""
+    child = node
+    for parent in files.ancestors(node):
+        if isinstance(parent, cst.AssignTarget | cst.NameItem | cst.Del | cst.Param | cst.AsName):
+            return True
+        if isinstance(parent, cst.AnnAssign | cst.AugAssign | cst.For | cst.CompFor | cst.NamedExpr):
+            return parent.target is child
+        if not isinstance(parent, cst.Element | cst.Tuple | cst.List):
+            return False
+        child = parent
+    return False

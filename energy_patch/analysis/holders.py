@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator
 
 import libcst as cst
 
-from energy_patch.analysis.aliases import Aliases, Ref
+from energy_patch.analysis.aliases import Aliases
+from energy_patch.analysis.refs import Ref
 from energy_patch.analysis.vocabulary import EXCHANGES, GROWS
 from energy_patch.syntax.nodes import last_name
 

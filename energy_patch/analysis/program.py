@@ -143,12 +143,6 @@ class Program(Files):
                     found.append(base)
         return found[1:]
 
-    def bases_out_of_sight(self, owner: cst.ClassDef) -> Iterator[cst.BaseExpression]:
-        for definition in (owner, *self.bases(owner)):
-            for argument in definition.bases:
-                if self.meaning(argument.value, self.scopes[definition]) is None:
-                    yield argument.value
-
     def class_of(self, node: cst.CSTNode, scope: Scope) -> cst.ClassDef | None:
         """The class that an expression is surely an instance of: `self`, or a name that only its calls are given to."""
         if isinstance(node, cst.Call):
@@ -159,7 +153,7 @@ class Program(Files):
         owner = scope.owner(node.value)
         if owner is None:
             return None
-        if self.first_parameter(owner) == node.value and owner.parent is not None:
+        if first_parameter(owner) == node.value and owner.parent is not None:
             holder = owner.parent.node
             return holder if isinstance(holder, cst.ClassDef) else None
         if (owner, node.value) in self._asked:
@@ -172,12 +166,20 @@ class Program(Files):
         self._asked.discard((owner, node.value))
         return classes.pop() if len(classes) == 1 else None
 
-    def first_parameter(self, scope: Scope) -> str | None:
-        """What a method calls its instance; None in any other function."""
-        node = scope.node
-        if not isinstance(node, cst.FunctionDef) or scope.parent is None or not scope.parent.is_class:
-            return None
-        if {last_name(item.decorator) for item in node.decorators} & {"staticmethod", "classmethod"}:
-            return None
-        parameters = all_parameters(node.params)
-        return parameters[0].name.value if parameters else None
+
+def first_parameter(scope: Scope) -> str | None:
+    """What a method calls its instance; None in any other function."""
+    node = scope.node
+    if not isinstance(node, cst.FunctionDef) or scope.parent is None or not scope.parent.is_class:
+        return None
+    if {last_name(item.decorator) for item in node.decorators} & {"staticmethod", "classmethod"}:
+        return None
+    parameters = all_parameters(node.params)
+    return parameters[0].name.value if parameters else None
+
+
+def bases_out_of_sight(program: Program, owner: cst.ClassDef) -> Iterator[cst.BaseExpression]:
+    for definition in (owner, *program.bases(owner)):
+        for argument in definition.bases:
+            if program.meaning(argument.value, program.scopes[definition]) is None:
+                yield argument.value

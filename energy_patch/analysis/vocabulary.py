@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 
+from energy_patch.locate.near_misses import SIBLING
+from energy_patch.strategies.registry import strategies
+
 WRAPS = frozenset({"DDP", "DistributedDataParallel", "FSDP", "FullyShardedDataParallel", "fully_shard"})
 # Names of whatever makes ranks agree. `torch.cuda.synchronize` and `broadcast_to` do not.
 EXCHANGES = re.compile(
@@ -43,3 +46,8 @@ GROWS = frozenset({"append", "extend", "update", "add", "insert", "setdefault", 
 SCHEDULER = re.compile(r"LR$|[Ss]chedule|[Ww]armup|GradScaler")
 OPTIMIZER = re.compile(r"adam|sgd|rmsprop|lion|adagrad|adadelta|lamb|muon|optim", re.IGNORECASE)
 PLAIN_BASES = frozenset({"object", "Module", "ABC", "Generic", "Protocol", "NamedTuple"})
+
+
+def is_loss(name: str) -> bool:
+    """Whether a name is that of a loss: one that comes with the public energy model, or one of energy-patch's."""
+    return bool(SIBLING.fullmatch(name)) or name in {item.function for item in strategies().values()}

@@ -12,7 +12,6 @@ from energy_patch.diagnose.sharing import Sharing
 from energy_patch.diagnose.study import Study
 from energy_patch.refusal import Refusal
 from energy_patch.strategies.registry import DEFAULT, strategies
-from energy_patch.syntax.source import Source
 
 RefusalOf = Callable[[Path, str], Refusal | None]  # why `apply` would refuse a script with a strategy, if it would
 
@@ -27,12 +26,12 @@ class Recommendation:
     blocked: str = ""
 
 
-def recommend(
-    study: Study, source: Source, shared: Sharing, findings: Sequence[Finding], refusal_of: RefusalOf
-) -> Recommendation:
-    """One recommendation for a script; `source` is its text as it is now, `study` the one without the patch."""
-    name = shlex.quote(str(source.path))
+def recommend(study: Study, shared: Sharing, findings: Sequence[Finding], refusal_of: RefusalOf) -> Recommendation:
+    """One recommendation for a script."""
+    name = shlex.quote(str(study.path))
     if study.patch is not None:
+        if not study.patch.is_intact:
+            return Recommendation(None, "put the patch back as it was, or revert it, and diagnose again", None)
         chosen = study.patch.strategy.name if study.patch.strategy is not None else None
         cured = [item for item in findings if item.options]
         if cured:
@@ -46,21 +45,21 @@ def recommend(
             why = "one rank compares all samples of its batch already; nothing to gather and nothing to share"
             return Recommendation(None, why, None)
         command = f"energy-patch apply --strategy {helps.name} {name}"
-        return _proven(helps.name, helps.on_one_rank, command, refusal_of(source.path, helps.name))
-    if study.refusal is not None:
+        return _proven(helps.name, helps.on_one_rank, command, refusal_of(study.path, helps.name))
+    if study.loss_uses.refusal is not None:
         why = "as soon as the loss's call can be replaced"
-        return _proven(DEFAULT, why, f"energy-patch apply {name}", study.refusal)
+        return _proven(DEFAULT, why, f"energy-patch apply {name}", study.loss_uses.refusal)
     if not study.loss:
         why = "there is no call of the loss to replace"
         told = "no call of the loss can be replaced; call it directly, and run `energy-patch apply`"
-        return Recommendation(None, told if study.loss_names else why, None)
+        return Recommendation(None, told if study.loss_uses.names else why, None)
     best = strategies()[DEFAULT]
     negatives = study.gpus * study.batch_size - 1
     why = f"every sample is compared with {negatives} negatives, as on one GPU, and all ranks train one model"
     if shared.state == "shared":
         why = f"every sample is compared with {negatives} negatives, as on one GPU; your own synchronization may stay"
     command = f"energy-patch apply --strategy {best.name} {name}"
-    return _proven(best.name, why, command, refusal_of(source.path, best.name))
+    return _proven(best.name, why, command, refusal_of(study.path, best.name))
 
 
 def _proven(strategy: str, why: str, command: str, refusal: Refusal | None) -> Recommendation:

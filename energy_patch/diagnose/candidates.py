@@ -7,7 +7,8 @@ import re
 import libcst as cst
 
 from energy_patch.analysis.vocabulary import EXCHANGES
-from energy_patch.diagnose.study import Place, Study, argument_of
+from energy_patch.diagnose.energy_model import argument_of
+from energy_patch.diagnose.study import Place, Study
 from energy_patch.locate.facts import ORIGINAL_LOSS
 from energy_patch.syntax.nodes import last_name
 

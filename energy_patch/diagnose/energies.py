@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import libcst as cst
 
 from energy_patch.analysis.intervals import Interval, Value
 from energy_patch.analysis.ranges import Ranges
-from energy_patch.diagnose.study import Study, argument_of
+from energy_patch.diagnose.energy_model import argument_of
+from energy_patch.diagnose.study import Study
 from energy_patch.locate.facts import ORIGINAL_TAU
 from energy_patch.strategies.base import TAU
 from energy_patch.syntax.nodes import descendants, dotted_name
@@ -16,11 +17,11 @@ from energy_patch.syntax.scopes import Scope
 
 
 class Temperature(NamedTuple):
-    """What a call divides the energies by, where that is written, and whether it can be set from the command line."""
+    """What a call divides the energies by, and where that is written: `apply --tau` changes it only as an option."""
 
     value: float
     source: str
-    is_option: bool = False
+    kind: Literal["option", "field", "call"] = "call"
 
 
 def temperature(study: Study, call: cst.Call, scope: Scope) -> Temperature | None:
@@ -32,15 +33,20 @@ def temperature(study: Study, call: cst.Call, scope: Scope) -> Temperature | Non
     if any(item.star for item in call.args):
         return None
     if study.patch is not None and study.patch.replaces_loss:
-        tau = study.patch.options.get(TAU.name)
-        return Temperature(float(tau), "set by the patch", True) if tau is not None else None
-    is_option = study.patch is None  # a patch that keeps the original loss has no such option
+        own = study.settings.field(TAU.field)  # the script had one of that name
+        tau = own.number if own is not None else study.patch.options.get(TAU.name)
+        return (
+            Temperature(tau, f"{TAU.field} in the script", "option" if own is None else "field")
+            if isinstance(tau, float)
+            else None
+        )
+    kind: Literal["option", "call"] = "option" if study.patch is None else "call"  # no option keeps the original loss
     function = study.graph.callee.get(call)
     if function is None:
-        return Temperature(ORIGINAL_TAU, "the loss's default", is_option)
+        return Temperature(ORIGINAL_TAU, "the loss's default", kind)
     default = next((item.default for item in function.params.params if item.name.value == "tau"), None)
     found = study.constants.number(default, study.program.scopes[function]) if default is not None else None
-    return Temperature(found, "the loss's default", is_option) if found is not None else None
+    return Temperature(found, "the loss's default", kind) if found is not None else None
 
 
 def range_of_energies(study: Study) -> float | None:

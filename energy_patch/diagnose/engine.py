@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from energy_patch.diagnose.advice import Recommendation, RefusalOf, recommend
 from energy_patch.diagnose.check import Finding
 from energy_patch.diagnose.checks import doubts, find_all
-from energy_patch.diagnose.lines import AllLines, Lines
 from energy_patch.diagnose.numbers import USUAL_BATCH, Actions, Row, actions_of, batch_size, rows
+from energy_patch.diagnose.patched import bearing
 from energy_patch.diagnose.sharing import sharing
 from energy_patch.diagnose.sightings import sightings
-from energy_patch.diagnose.study import Patch, Place, Study
+from energy_patch.diagnose.study import Place, Study, Subject
 from energy_patch.files.home import Home, PatchedFile, home_of, patched_with
 from energy_patch.locate.facts import ORIGINAL_LOSS
 from energy_patch.locate.near_misses import near_misses
-from energy_patch.record.schema import ScriptEntry, described
 from energy_patch.refusal import Reason, Refusal
 from energy_patch.strategies.base import Strategy, Value
-from energy_patch.strategies.registry import in_order, strategies
-from energy_patch.syntax.source import Source, check_compiles, read_source
+from energy_patch.strategies.registry import in_order
+from energy_patch.syntax.source import check_compiles, read_source
 from energy_patch.syntax.tree import deep_trees
-from energy_patch.unpatch.undo import undo
 
 
 @dataclass(frozen=True)
@@ -40,7 +38,8 @@ class Diagnosis:
     reason: Reason | None = None
     message: str = ""
     line: int | None = None
-    patched: str = ""
+    state: str = "not patched"
+    is_patched: bool = False
     strategy: str | None = None
     options: Mapping[str, Value] = field(default_factory=dict)
     in_place: tuple[Place, ...] = ()
@@ -68,14 +67,14 @@ def diagnose(path: Path, gpus: int, given_batch: int | None, refusal_of: Refusal
             home = home_of(path)
             files = home.files(path)
         except Refusal as refusal:
-            return _look(replace(start, notes=(refusal.message,)), source, source, given_batch, refusal_of)
+            return _look(replace(start, notes=(refusal.message,)), Subject(source, gpus), given_batch, refusal_of)
         if script := patched_with(path):
             start = replace(
                 start, notes=(f"is patched together with {script}, which imports it; diagnose that script",)
             )
         if files[0].entry is not None:
             return _look_at_patched(start, home, files, given_batch, refusal_of)
-        return _look(start, source, source, given_batch, refusal_of, read=home.original)
+        return _look(start, Subject(source, gpus, read=home.original), given_batch, refusal_of)
     except Refusal as refusal:
         return replace(start, reason=refusal.reason, message=refusal.message, line=refusal.line)
 
@@ -84,69 +83,29 @@ def _look_at_patched(
     start: Diagnosis, home: Home, files: Sequence[PatchedFile], given_batch: int | None, refusal_of: RefusalOf
 ) -> Diagnosis:
     """Look at the script and its modules as they were before the patch, and give all lines as they are now."""
-    source, entry = files[0].source, files[0].entry
+    found, entry = bearing(files), files[0].entry
     assert entry is not None
-    patched = described(entry)
-    try:
-        undone = [(file, undo(file.source, file.entry)) for file in files if file.entry is not None]
-    except Refusal as refusal:
-        note = f"patched with {patched}, but not intact: {refusal.message}"
-        return _look(replace(start, notes=(note,)), source, source, given_batch, refusal_of)
-    originals = {file.name: file.original for file, _ in undone}
-    lines = {file.name: Lines(originals[file.name], file.source) for file, _ in undone}
-    found = _look(start, originals[files[0].name], source, given_batch, refusal_of, _patch(entry), home.original)
-    in_place = [
-        Place(
-            edit.line if old.exact else lines[file.name].now(originals[file.name].line_of(edit.start)),
-            edit.title,
-            None if file is files[0] else file.name,
-        )
-        for file, old in undone
-        for edit in (file.entry.edits if file.entry is not None else ())
-    ]
-    is_exact = all(old.exact for _, old in undone)
-    moved = AllLines(start.path, lines)
-    return replace(
-        found,
-        patched=patched,
+    start = replace(
+        start,
+        state=found.state,
+        is_patched=found.patch.is_intact,
         strategy=entry.strategy,
         options=entry.options,
-        in_place=tuple(in_place),
-        notes=(
-            *start.notes,
-            *(() if is_exact else ("edited since apply; the patch in it is intact",)),
-            *(note for _, old in undone for note in old.notes),
-        ),
-        calls=moved.places(found.calls),
-        findings=tuple(moved.finding(item) for item in found.findings),
-        unfollowed=moved.places(found.unfollowed),
-        doubts=moved.places(found.doubts),
+        in_place=found.in_place,
+        notes=(*start.notes, *found.notes),
     )
+    read = home.original if found.patch.is_intact else read_source
+    subject = Subject(found.source, start.gpus, found.patch, read, found.line_now)
+    return _look(start, subject, given_batch, refusal_of)
 
 
-def _patch(entry: ScriptEntry) -> Patch:
-    chosen = strategies().get(entry.strategy)
-    defaults = {option.name: option.default for option in chosen.options} if chosen is not None else {}
-    return Patch(chosen, {**defaults, **entry.options})
-
-
-def _look(
-    start: Diagnosis,
-    source: Source,
-    as_it_is: Source,
-    given_batch: int | None,
-    refusal_of: RefusalOf,
-    patch: Patch | None = None,
-    read: Callable[[Path], Source] = read_source,
-) -> Diagnosis:
-    check_compiles(source)  # at Python's own recursion limit: what is nested deeper crashes LibCST's parser
+def _look(start: Diagnosis, subject: Subject, given_batch: int | None, refusal_of: RefusalOf) -> Diagnosis:
+    check_compiles(subject.source)  # at Python's own recursion limit: what is nested deeper crashes LibCST's parser
     with deep_trees():
-        return _looked(start, Study(source, start.gpus, patch, read), as_it_is, given_batch, refusal_of)
+        return _looked(start, Study(subject), given_batch, refusal_of)
 
 
-def _looked(
-    start: Diagnosis, study: Study, as_it_is: Source, given_batch: int | None, refusal_of: RefusalOf
-) -> Diagnosis:
+def _looked(start: Diagnosis, study: Study, given_batch: int | None, refusal_of: RefusalOf) -> Diagnosis:
     study.batch_size, batch_from = batch_size(study, given_batch)
     shared = sharing(study)
     findings = find_all(study)
@@ -164,16 +123,16 @@ def _looked(
         findings=findings,
         unfollowed=unfollowed,
         doubts=doubts(study),
-        recommendation=recommend(study, as_it_is, shared, findings, refusal_of),
+        recommendation=recommend(study, shared, findings, refusal_of),
     )
 
 
 def _notes(study: Study, is_seen: bool) -> list[str]:
     """Why there is no call to look at."""
-    if study.refusal is not None:
-        return [study.refusal.message]
-    if study.loss:
+    if study.patch is not None or study.loss:
         return []
+    if study.loss_uses.refusal is not None:
+        return [study.loss_uses.refusal.message]
     if is_seen:
         return [f"{ORIGINAL_LOSS} is not called where it can be followed; what was seen of it stands below"]
-    return [near_misses(study.source)]
+    return [near_misses(study.program.script.source)]

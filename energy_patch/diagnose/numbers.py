@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 
 import libcst as cst
 
-from energy_patch.diagnose.study import Patch, Study, argument_of
+from energy_patch.diagnose.energy_model import argument_of
+from energy_patch.diagnose.study import Patch, Study
 from energy_patch.strategies.base import Cost, Strategy, Value
 from energy_patch.strategies.registry import strategies
 

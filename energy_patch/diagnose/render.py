@@ -47,8 +47,7 @@ def _parts(found: Diagnosis, width: int) -> Iterator[Part]:
     if found.reason is not None:
         yield f"{where}: {found.message}"
         return
-    state = f"patched, {found.patched}" if found.patched else "not patched"
-    yield f"{found.path}: {state}"
+    yield f"{found.path}: {found.state}"
     for note in found.notes:
         yield Hanging(note, "  - ", "    ")
     if found.in_place:
@@ -126,7 +125,7 @@ def _no_findings(found: Diagnosis) -> str:
         return "No findings in what could be followed"
     if not found.calls:
         return "No findings; there is no call of the loss to look at"
-    return "No findings" if not found.patched else "No other findings"
+    return "No findings" if not found.is_patched else "No other findings"
 
 
 def _located(place: Place) -> str:
@@ -153,7 +152,7 @@ def _recommendation(found: Diagnosis) -> Iterator[Part]:
     yield f"  {advice.command}"
     if advice.blocked:
         yield Hanging(f"It would be refused as the script is now: {advice.blocked}", "  ", "  ")
-    if found.patched:
+    if found.is_patched:
         return
     yield ""
     yield "All strategies"
@@ -191,7 +190,7 @@ def _edits(found: Diagnosis, path: str | None) -> list[dict[str, Any]]:
 def _numbers_and_advice(found: Diagnosis) -> dict[str, Any]:
     actions, advice = found.actions, found.recommendation
     return {
-        "patched": found.patched or None,
+        "patched": found.state.removeprefix("patched, ") if found.is_patched else None,
         "in_place": [vars(item) for item in found.in_place],
         "gpus": found.gpus,
         "batch_size": found.batch_size,

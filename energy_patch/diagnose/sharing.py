@@ -8,12 +8,21 @@ from typing import Literal
 
 import libcst as cst
 
-from energy_patch.analysis.aliases import Origin, wrapped_part
+from energy_patch.analysis.aliases import wrapped_part
 from energy_patch.analysis.conditions import runs_alone
+from energy_patch.analysis.refs import Origin
 from energy_patch.analysis.uses import silent_exchanges
 from energy_patch.analysis.vocabulary import EXCHANGES, WRAPS
-from energy_patch.diagnose.study import Model, Study, base_of_build
-from energy_patch.syntax.nodes import descendants, last_name
+from energy_patch.diagnose.energy_model import Model, base_of_build
+from energy_patch.diagnose.study import Study
+from energy_patch.syntax.nodes import dotted_name, last_name
+
+# Names and environment variables by which a script shows that it runs as several processes.
+RANKS = frozenset(
+    {"torch.distributed", "distributed", "init_process_group", "DistributedDataParallel", "PartialState", "Accelerator"}
+    | {"deepspeed", "lightning", "pytorch_lightning", "LightningModule", "Fabric", "Trainer", "TrainingArguments"}
+)
+RANK_VARIABLES = re.compile(r"LOCAL_RANK|RANK|WORLD_SIZE")
 
 State = Literal["separate", "shared", "unknown"]
 
@@ -32,7 +41,7 @@ def sharing(study: Study) -> Sharing:
     model = study.model
     if model is None:
         return Sharing("unknown", "no energy model was found that is given to the loss or built in sight")
-    if not study.has_ranks:
+    if not has_ranks(study):
         return Sharing("unknown", "no torch.distributed code found")
     if wrapped := [*model.uses.wrapped, *_wrapped(study, model)]:
         return Sharing("shared", "the energy model is wrapped for several ranks", wrapped[0])
@@ -84,7 +93,13 @@ def _is_plain(study: Study, item: Origin) -> bool:
     return re.match(r"[A-Z]", name) is not None and not EXCHANGES.search(name)
 
 
-def saves_of_model(study: Study, model: Model) -> list[cst.CSTNode]:
-    """The saves that the model itself goes into, not its optimizer."""
-    names = {node for ref in model.uses.modules for node in study.aliases.nodes.get(ref, ())}
-    return [node for node in dict.fromkeys(model.uses.saved) if names & {*descendants(node)}]
+def has_ranks(study: Study) -> bool:
+    """Whether anything in the code speaks of several processes."""
+    program = study.program
+    names = {node.value for node, _ in program.names} | {node.attr.value for node, _ in program.attributes}
+    for node in program.scopes:
+        if isinstance(node, cst.Import | cst.ImportFrom) and not isinstance(node.names, cst.ImportStar):
+            names |= {dotted_name(alias.name) or "" for alias in node.names}
+        elif isinstance(node, cst.SimpleString) and RANK_VARIABLES.fullmatch(node.value.strip("\"'")):
+            return True
+    return bool(names & RANKS)

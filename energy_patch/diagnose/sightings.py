@@ -15,17 +15,23 @@ DIRECT = "call the loss directly"
 
 def sightings(study: Study) -> tuple[Place, ...]:
     """Where the loss is imported, defined, named or passed on without a call that was followed, and unread files."""
+    if study.patch is not None and not study.patch.is_intact:
+        return _left_out(study)  # the loss has another name there
     called = {call.func for call, _ in study.loss}
     found = [
         study.place(node, what)
-        for node in study.loss_names
+        for node in study.loss_uses.names
         if node not in called and (what := _use(study, node)) is not None
     ]
-    found += [study.place(node, "named in a string, which cannot be followed") for node in study.loss_strings]
+    found += [study.place(node, "named in a string, which cannot be followed") for node in study.loss_uses.strings]
     if not study.loss and all(place.path for place in found):
         found += [study.place(node, what) for node, what in _introduced(study)]
-    found += [Place(0, what, study.name_of(path)) for path, what in study.left_out.items()]
-    return tuple(sorted(dict.fromkeys(found), key=lambda place: (place.path or "", place.line)))
+    found = sorted(dict.fromkeys(found), key=lambda place: (place.path or "", place.line))
+    return (*found, *_left_out(study))
+
+
+def _left_out(study: Study) -> tuple[Place, ...]:
+    return tuple(Place(0, what, study.name_of(path)) for path, what in sorted(study.left_out.items()))
 
 
 def _use(study: Study, node: cst.Name | cst.Attribute) -> str | None:
@@ -57,7 +63,7 @@ def _called(study: Study, node: cst.Name | cst.Attribute, call: cst.Call) -> str
     """Why a call of the loss is not followed."""
     function = study.program.function_around(call)
     is_used = function is None or bool(study.graph.callers(function))
-    if call in {found for found, _ in study.elsewhere} and is_used:
+    if call in {found for found, _ in study.loss_uses.elsewhere} and is_used:
         return "called here, too; `apply` replaces the calls in the script itself and leaves this one"
     if study.program.tree(call) is not study.program.script and not is_used:
         assert function is not None

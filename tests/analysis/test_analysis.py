@@ -12,9 +12,9 @@ import energy_patch
 from energy_patch.analysis.aliases import Aliases, wrapped_part
 from energy_patch.analysis.calls import CallGraph
 from energy_patch.analysis.files import MAX_MODULES
+from energy_patch.analysis.follower import uses_of
 from energy_patch.analysis.program import Program
 from energy_patch.analysis.settings import Settings
-from energy_patch.analysis.uses import Uses
 from energy_patch.syntax.source import read_source
 
 
@@ -112,13 +112,13 @@ def test_where_a_value_comes_from(tmp_path: Path) -> None:
     assert [found.text(item.node) for item in origins] == ["Energy()"]
 
 
-def uses_of(folder: Path, body: str, **files: str) -> dict[str, list[int]]:
+def uses_in(folder: Path, body: str, **files: str) -> dict[str, list[int]]:
     found = program(folder, f"from torch.optim import AdamW\nmodel = Model()\n{body}", **files)
     aliases = Aliases(CallGraph(found))
     target = next(node for node, _ in found.names if node.value == "model")
     ref = aliases.ref(target, found.scopes[target])
     assert ref is not None
-    uses = Uses(aliases, [ref])
+    uses = uses_of(aliases, [ref])
     lists = ("wrapped", "exchanged", "saved", "loaded", "called", "optimized", "steps", "hidden")
     return {name: [found.line(node) for node in getattr(uses, name)] for name in lists if getattr(uses, name)}
 
@@ -144,12 +144,12 @@ def uses_of(folder: Path, body: str, **files: str) -> dict[str, list[int]]:
 )
 def test_what_becomes_of_a_module(tmp_path: Path, body: str, expected: dict[str, list[int]]) -> None:
     helper = "import torch.distributed as dist\ndef agree(m):\n    dist.broadcast([*m.parameters()][0])\n"
-    assert uses_of(tmp_path, body, helper=helper) == expected
+    assert uses_in(tmp_path, body, helper=helper) == expected
 
 
 def test_a_helper_that_takes_several_modules_does_not_make_them_one(tmp_path: Path) -> None:
     body = "def same(m):\n    return m\n\n\nmodel = same(model)\nother = same(Other())\nother = DDP(other)\n"
-    assert uses_of(tmp_path, body) == {}
+    assert uses_in(tmp_path, body) == {}
 
 
 def test_settings_of_another_file(tmp_path: Path) -> None:

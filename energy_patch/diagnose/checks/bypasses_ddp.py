@@ -9,9 +9,11 @@ from collections.abc import Iterator
 
 import libcst as cst
 
-from energy_patch.analysis.aliases import Ref, wrapped_part
+from energy_patch.analysis.aliases import wrapped_part
 from energy_patch.analysis.conditions import without_gradients
-from energy_patch.analysis.uses import Uses, silent_exchanges
+from energy_patch.analysis.follower import uses_of
+from energy_patch.analysis.refs import Ref
+from energy_patch.analysis.uses import silent_exchanges
 from energy_patch.diagnose.check import Check, Example, Found, edited
 from energy_patch.diagnose.study import Study
 from energy_patch.syntax.nodes import children, dotted_name, last_name
@@ -114,7 +116,7 @@ def _is_ddp(study: Study, callee: cst.BaseExpression) -> bool:
 
 def _is_left_alone(study: Study, ref: Ref) -> bool:
     """Trained by an optimizer, never called through its wrapper, never exchanged by hand, never out of sight."""
-    uses = Uses(study.aliases, study.aliases.upward([ref])[0], [call for call, _ in study.loss])
+    uses = uses_of(study.aliases, study.aliases.upward([ref])[0], [call for call, _ in study.loss])
     through = [node for node in uses.called if not (isinstance(node, cst.Attribute) and node.attr.value == "module")]
     if not uses.optimized or through or uses.exchanged or uses.hidden:
         return False

@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from energy_patch.diagnose.candidates import candidates_doubt
 from energy_patch.diagnose.check import Check, Example, Found, edited
 from energy_patch.diagnose.examples import LOOP
+from energy_patch.diagnose.sharing import has_ranks
 from energy_patch.diagnose.study import Study
 from energy_patch.locate.facts import ORIGINAL_LOSS
 
 
 def find(study: Study) -> Iterator[Found]:
     is_patched = study.patch is not None and study.patch.replaces_loss
-    if study.gpus < 2 or not study.has_ranks or is_patched or candidates_doubt(study) is not None:
+    if study.gpus < 2 or not has_ranks(study) or is_patched or candidates_doubt(study) is not None:
         return
     here, all_ranks = study.batch_size - 1, study.gpus * study.batch_size - 1
     for call, _ in study.loss:

@@ -10,8 +10,9 @@ from energy_patch.analysis.conditions import deciding_tests, may_be_caught, test
 from energy_patch.analysis.files import ScopedCall
 from energy_patch.analysis.functions import is_none, is_plain, own_nodes
 from energy_patch.diagnose.check import Check, Example, Found, edited
+from energy_patch.diagnose.energy_model import argument_of
 from energy_patch.diagnose.examples import FUNCTION
-from energy_patch.diagnose.study import Study, argument_of
+from energy_patch.diagnose.study import Study
 from energy_patch.syntax.nodes import descendants, dotted_name
 
 

@@ -10,8 +10,8 @@ import libcst as cst
 from energy_patch.analysis.conditions import tests_around
 from energy_patch.analysis.vocabulary import LOADS
 from energy_patch.diagnose.check import Check, Example, Found, edited
-from energy_patch.diagnose.sharing import saves_of_model
-from energy_patch.diagnose.study import Model, Study, base_of_build
+from energy_patch.diagnose.energy_model import Model, base_of_build
+from energy_patch.diagnose.study import Study
 from energy_patch.syntax.nodes import descendants, last_name
 
 FIELD = re.compile(r"resume(_\w+)?")
@@ -24,7 +24,7 @@ def find(study: Study) -> Iterator[Found]:
     field = next((item for item in study.settings.fields if FIELD.fullmatch(item.name)), None)
     if model is None or field is None or not model.made:
         return
-    saves, others = saves_of_model(study, model), list(_loads_of_others(study))
+    saves, others = model.saves, list(_loads_of_others(study))
     if not saves or not others or model.uses.loaded or model.uses.hidden or _may_load(study, model):
         return
     yield Found(

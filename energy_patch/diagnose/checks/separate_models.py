@@ -9,7 +9,7 @@ import libcst as cst
 from energy_patch.analysis.conditions import on_one_rank
 from energy_patch.diagnose.check import Check, Example, Found, edited
 from energy_patch.diagnose.examples import LOOP
-from energy_patch.diagnose.sharing import saves_of_model, sharing
+from energy_patch.diagnose.sharing import sharing
 from energy_patch.diagnose.study import Place, Study
 from energy_patch.syntax.nodes import last_name
 
@@ -19,7 +19,7 @@ def find(study: Study) -> Iterator[Found]:
     model = study.model
     if model is None or study.gpus < 2 or is_patched or sharing(study).state != "separate":
         return
-    saves = saves_of_model(study, model)
+    saves = model.saves
     saves_one_rank = bool(saves) and all(on_one_rank(study.program, node) for node in saves)
     places = [
         *_places(study, model.uses.steps, "is stepped"),

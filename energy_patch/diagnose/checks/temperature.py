@@ -12,9 +12,14 @@ from energy_patch.diagnose.check import Check, Example, Found, edited
 from energy_patch.diagnose.energies import range_of_energies, temperature
 from energy_patch.diagnose.examples import LOOP, SEPARATE
 from energy_patch.diagnose.study import Study
-from energy_patch.strategies.base import TAU_MEASURED
+from energy_patch.strategies.base import TAU, TAU_MEASURED
 
 USUAL, USUAL_RANGE = 0.07, 2.0
+CURES = {
+    "option": "`energy-patch apply --tau {tau}`",
+    "field": f"Set {TAU.field} to {{tau}} in the script's settings.",
+    "call": "Pass `tau={tau}` at the call.",
+}
 WARM = 15.0  # two logits that differ by less at most: 20 at tau 0.1 trains well, 6.7 at 0.3 does not (README)
 
 
@@ -31,8 +36,8 @@ def find(study: Study) -> Iterator[Found]:
             f"Divided by {told.value:g} ({told.source}), two energies differ by {width / told.value:.1f} at most, so "
             f"the softmax can hardly tell the expert action from the others; {best:.2g} gives {width / best:.0f}. "
             f"{TAU_MEASURED}",
-            cure=f"`energy-patch apply --tau {best:.2g}`" if told.is_option else f"Pass `tau={best:.2g}` at the call.",
-            options=f"--tau {best:.2g}" if told.is_option else "",
+            cure=CURES[told.kind].format(tau=f"{best:.2g}"),
+            options=f"--tau {best:.2g}" if told.kind == "option" else "",
         )
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import libcst as cst
 
 from energy_patch.analysis.functions import own_nodes
-from energy_patch.analysis.intervals import Names, Value, bounds_of, combined, joined
+from energy_patch.analysis.intervals import Known, Names, bounds_of, combined, joined
 from energy_patch.syntax.nodes import descendants
 
 UPDATES = {
@@ -22,14 +22,14 @@ UPDATES = {
 }
 
 
-ValueOf = Callable[[cst.BaseExpression, Names], Value]
+KnownOf = Callable[[cst.BaseExpression, Names], Known]
 TruthOf = Callable[[cst.BaseExpression, Names], "bool | None"]
 
 
 class Flow:
     """The names' values, the results so far, and whether the statements go on."""
 
-    def __init__(self, value_of: ValueOf, truth_of: TruthOf, names: Names, results: list[Value]) -> None:
+    def __init__(self, value_of: KnownOf, truth_of: TruthOf, names: Names, results: list[Known]) -> None:
         self._value_of = value_of
         self._truth_of = truth_of
         self.names = names
@@ -43,7 +43,7 @@ class Flow:
                 if self.goes_on:
                     self._step(part)
 
-    def _value(self, node: cst.BaseExpression) -> Value:
+    def _value(self, node: cst.BaseExpression) -> Known:
         return self._value_of(node, self.names)
 
     def _step(self, statement: cst.CSTNode) -> None:
@@ -75,7 +75,7 @@ class Flow:
         else:
             self._forget(target)
 
-    def _updated(self, statement: cst.AugAssign) -> Value:
+    def _updated(self, statement: cst.AugAssign) -> Known:
         operator = UPDATES.get(type(statement.operator))
         left, right = (bounds_of(self._value(item)) for item in (statement.target, statement.value))
         return combined(operator, left, right) if operator is not None and left and right else None

@@ -24,8 +24,8 @@ class Interval:
         return Interval(min(self.low, other.low), max(self.high, other.high))
 
 
-Value = Interval | Constant | None
-Names = dict[str, Value]
+Known = Interval | Constant | None
+Names = dict[str, Known]
 
 BOUNDED = {
     **dict.fromkeys(("sigmoid", "Sigmoid", "hardsigmoid", "Hardsigmoid", "softmax", "Softmax"), Interval(0.0, 1.0)),
@@ -51,7 +51,7 @@ KEEPS_BOUNDS = frozenset(  # methods and functions of torch whose results lie wi
 )
 
 
-def joined(values: list[Value]) -> Value:
+def joined(values: list[Known]) -> Known:
     """What covers all of some values; None where one of them is not bounded."""
     if values and all(item == values[0] for item in values):
         return values[0]
@@ -62,7 +62,7 @@ def joined(values: list[Value]) -> Value:
     return found
 
 
-def bounds_of(value: Value) -> Interval | None:
+def bounds_of(value: Known) -> Interval | None:
     if isinstance(value, Constant):
         return Interval(value.number, value.number) if value.number is not None else None
     return value

@@ -9,7 +9,7 @@ import libcst as cst
 from energy_patch.analysis.calls import CallGraph
 from energy_patch.analysis.constants import Constant, Constants, literal
 from energy_patch.analysis.flow import Flow
-from energy_patch.analysis.intervals import BOUNDED, KEEPS_BOUNDS, Interval, Names, Value, bounds_of, combined, joined
+from energy_patch.analysis.intervals import BOUNDED, KEEPS_BOUNDS, Interval, Known, Names, bounds_of, combined, joined
 from energy_patch.syntax.nodes import all_parameters, dotted_name, last_name
 from energy_patch.syntax.scopes import Scope
 
@@ -23,7 +23,7 @@ class Ranges:
         self.constants = constants
         self._entered: set[cst.FunctionDef] = set()
 
-    def results(self, function: cst.FunctionDef, given: Mapping[str, Value]) -> Value:
+    def results(self, function: cst.FunctionDef, given: Mapping[str, Known]) -> Known:
         """What a function returns, `given` the values of some of its parameters; the others have their defaults."""
         if function in self._entered:
             return None
@@ -64,7 +64,7 @@ class Ranges:
         value = self.value(test, names, scope)
         return bool(value.value) if isinstance(value, Constant) else None
 
-    def value(self, node: cst.BaseExpression, names: Names, scope: Scope) -> Value:
+    def value(self, node: cst.BaseExpression, names: Names, scope: Scope) -> Known:
         """What an expression can be, by the values of the names in it."""
         if isinstance(node, cst.Name) and node.value in names:
             return names[node.value]
@@ -87,7 +87,7 @@ class Ranges:
                 return combined(node.operator, left, right) if left is not None and right is not None else None
         return literal(node)
 
-    def _call(self, call: cst.Call, names: Names, scope: Scope) -> Value:
+    def _call(self, call: cst.Call, names: Names, scope: Scope) -> Known:
         function = self.graph.callee.get(call)
         if function is not None:
             return self._entered_by(call, function, names, scope) if call not in self.graph.made else None
@@ -110,7 +110,7 @@ class Ranges:
         origin = origins[0] if len(origins) == 1 else None
         return origin.node if origin is not None and isinstance(origin.node, cst.Call) else None
 
-    def _layer_call(self, layer: cst.Call, call: cst.Call, names: Names, scope: Scope) -> Value:
+    def _layer_call(self, layer: cst.Call, call: cst.Call, names: Names, scope: Scope) -> Known:
         if last_name(layer.func) == "Sequential" and layer.args and isinstance(layer.args[-1].value, cst.Call):
             layer = layer.args[-1].value
         if last_name(layer.func) in BOUNDED:
@@ -119,7 +119,7 @@ class Ranges:
         forward = self.program.method(made, "forward") if made is not None else None
         return self._entered_by(call, forward, names, scope) if forward is not None else None
 
-    def _entered_by(self, call: cst.Call, function: cst.FunctionDef, names: Names, scope: Scope) -> Value:
+    def _entered_by(self, call: cst.Call, function: cst.FunctionDef, names: Names, scope: Scope) -> Known:
         given: Names = {}
         if any(item.star for item in call.args):
             given = {item.name.value: None for item in all_parameters(function.params)}

@@ -30,7 +30,7 @@ def candidates_doubt(study: Study) -> Place | None:
         for node in [call] if actions is None else study.aliases.made_from(actions, scope, _local_parts):
             if not _is_local(study, node):
                 what = f"the loss's actions could not be followed past `{study.program.seen(node)[:60]}`"
-                return study.place(node, f"{what}; the numbers take them for the local batch's")
+                return study.place(node, f"{what}; the numbers assume that they are those of the local batch")
     return None
 
 

@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 
 import libcst as cst
 
-from energy_patch.analysis.intervals import Interval, Value
+from energy_patch.analysis.intervals import Interval, Known
 from energy_patch.analysis.ranges import Ranges
 from energy_patch.diagnose.energy_model import argument_of
 from energy_patch.diagnose.study import Study
@@ -16,7 +16,7 @@ from energy_patch.syntax.nodes import descendants, dotted_name
 from energy_patch.syntax.scopes import Scope
 
 
-class Temperature(NamedTuple):
+class TauInUse(NamedTuple):
     """What a call divides the energies by, and where that is written: `apply --tau` changes it only as an option."""
 
     value: float
@@ -24,29 +24,29 @@ class Temperature(NamedTuple):
     kind: Literal["option", "field", "call"] = "call"
 
 
-def temperature(study: Study, call: cst.Call, scope: Scope) -> Temperature | None:
+def temperature(study: Study, call: cst.Call, scope: Scope) -> TauInUse | None:
     """The temperature that a call trains with; None where that cannot be read."""
     passed = argument_of(call, "tau", 4)
     if passed is not None:
         found = study.constants.number(passed, scope)
-        return Temperature(found, "passed at the call") if found is not None else None
+        return TauInUse(found, "passed at the call") if found is not None else None
     if any(item.star for item in call.args):
         return None
     if study.patch is not None and study.patch.replaces_loss:
         own = study.settings.field(TAU.field)  # the script had one of that name
         tau = own.number if own is not None else study.patch.options.get(TAU.name)
         return (
-            Temperature(tau, f"{TAU.field} in the script", "option" if own is None else "field")
+            TauInUse(tau, f"{TAU.field} in the script", "option" if own is None else "field")
             if isinstance(tau, float)
             else None
         )
     kind: Literal["option", "call"] = "option" if study.patch is None else "call"  # no option keeps the original loss
     function = study.graph.callee.get(call)
     if function is None:
-        return Temperature(ORIGINAL_TAU, "the loss's default", kind)
+        return TauInUse(ORIGINAL_TAU, "the loss's default", kind)
     default = next((item.default for item in function.params.params if item.name.value == "tau"), None)
     found = study.constants.number(default, study.program.scopes[function]) if default is not None else None
-    return Temperature(found, "the loss's default", kind) if found is not None else None
+    return TauInUse(found, "the loss's default", kind) if found is not None else None
 
 
 def range_of_energies(study: Study) -> float | None:
@@ -60,9 +60,9 @@ def range_of_energies(study: Study) -> float | None:
     return found.width if isinstance(found, Interval) else None
 
 
-def _given(study: Study, forward: cst.FunctionDef) -> dict[str, Value]:
+def _given(study: Study, forward: cst.FunctionDef) -> dict[str, Known]:
     """What the losses in sight pass for the model's parameters: a constant where all of them pass the same."""
-    passed: dict[str, set[Value]] = {}
+    passed: dict[str, set[Known]] = {}
     losses = {study.graph.callee[call] for call, _ in study.loss if call in study.graph.callee}
     calls = [call for loss in losses for call in _calls_of_model(loss)]
     for call in calls:

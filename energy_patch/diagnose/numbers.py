@@ -49,7 +49,7 @@ def batch_size(study: Study, given: int | None) -> tuple[int, str]:
         return given, "--batch-size"
     setting = study.settings.field("batch_size")
     if setting is not None and setting.count is not None:
-        return setting.count, f"the config's default, line {study.line(setting.node)}"
+        return setting.count, f"the config's default, {study.place(setting.node, '').where}"
     return USUAL_BATCH, "assumed"
 
 
@@ -62,13 +62,9 @@ def actions_of(study: Study) -> Actions:
     dtype = _dtype(study)
     if dtype is None:
         return Actions(steps, values, TRAVEL_BYTES, f"{steps} x {values} is {shape}; up to 32 bits assumed")
-    name, line = dtype
+    name, where = dtype
     width = WIDTHS[name]
-    said = (
-        f"{name} by line {line}"
-        if width >= TRAVEL_BYTES
-        else f"{SHORT[name]} actions (line {line}) are sent as float32"
-    )
+    said = f"{name} by {where}" if width >= TRAVEL_BYTES else f"{SHORT[name]} actions ({where}) are sent as float32"
     return Actions(steps, values, max(TRAVEL_BYTES, width), f"{steps} x {values} is {shape}; {said}")
 
 
@@ -78,8 +74,8 @@ def _constant(study: Study, name: str) -> int | None:
     return int(value.value, 0) if isinstance(value, cst.Integer) else None
 
 
-def _dtype(study: Study) -> tuple[str, int] | None:
-    """The type that the actions are cast to last, and the line that says so."""
+def _dtype(study: Study) -> tuple[str, str] | None:
+    """The type that the actions are cast to last, and where that stands."""
     for call, scope in study.loss:
         actions = argument_of(call, "a_pos", 2)
         for node in study.aliases.made_from(actions, scope, _receiver) if actions is not None else ():
@@ -89,7 +85,7 @@ def _dtype(study: Study) -> tuple[str, int] | None:
             named = [item.value.attr.value for item in node.args if isinstance(item.value, cst.Attribute)]
             for dtype in [name, *(named if name in ("to", "type") else ())]:
                 if dtype in WIDTHS:
-                    return dtype, study.line(node)
+                    return dtype, study.place(node, "").where
     return None
 
 

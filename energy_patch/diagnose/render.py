@@ -53,14 +53,14 @@ def _parts(found: Diagnosis, width: int) -> Iterator[Part]:
     if found.in_place:
         yield ""
         yield "In place"
-        column = max(len(_line(item)) for item in found.in_place)
-        yield from (Hanging(item.what, f"  {_line(item):{column}}  ", " " * (column + 4)) for item in found.in_place)
+        column = max(len(item.where) for item in found.in_place)
+        yield from (Hanging(item.what, f"  {item.where:{column}}  ", " " * (column + 4)) for item in found.in_place)
     if found.rows:
         yield ""
         yield from _table(found, width)
     yield ""
     yield from _findings(found)
-    for heading, places in (("Seen, and not followed", found.unfollowed), ("Could not be told", found.doubts)):
+    for heading, places in (("Seen, but not followed", found.unfollowed), ("Not certain", found.doubts)):
         if places:
             yield ""
             yield heading
@@ -113,7 +113,7 @@ def _findings(found: Diagnosis) -> Iterator[Part]:
         where = f"line {finding.line}" if finding.path == found.path else _beside(finding, found.path)
         yield Hanging(f"{where}: {finding.title} [{finding.name}]", f"{number:>3}. ", "     ")
         if finding.places:
-            also = "; ".join(f"{_line(item)} {item.what}" for item in finding.places)
+            also = "; ".join(f"{item.where} ({item.what})" for item in finding.places)
             yield Hanging(also, "     also  ", "           ")
         yield Hanging(finding.why, "     why   ", "           ")
         yield Hanging(finding.cure, "     fix   ", "           ")
@@ -130,12 +130,7 @@ def _no_findings(found: Diagnosis) -> str:
 
 def _located(place: Place) -> str:
     """What is said of a line, of a file, or of the whole script."""
-    where = _line(place) if place.line else place.path
-    return f"{where}: {place.what}" if where else place.what
-
-
-def _line(place: Place) -> str:
-    return f"line {place.line}" if place.path is None else f"{place.path}, line {place.line}"
+    return f"{place.where}: {place.what}" if place.where else place.what
 
 
 def _beside(finding: Finding, script: Path) -> str:

@@ -70,7 +70,7 @@ def _called(study: Study, node: cst.Name | cst.Attribute, call: cst.Call) -> str
         return None if study.loss else f"called in {function.name.value}, which nothing in sight calls"
     if isinstance(node, cst.Name) and not study.program.scopes[node].resolve(node.value):
         return f"called, but where this name comes from cannot be told; import {ORIGINAL_LOSS} explicitly"
-    return "called, but what this name means cannot be told"
+    return "called, but this name may mean something else"
 
 
 def _introduced(study: Study) -> Iterator[tuple[cst.CSTNode, str]]:

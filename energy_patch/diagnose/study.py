@@ -25,11 +25,17 @@ from energy_patch.syntax.source import Source, read_source
 
 @dataclass(frozen=True)
 class Place:
-    """A line, and what stands there; `path`, from the script's folder, where it is in another file."""
+    """A line (0: none is meant) and what stands there; `path`, from the script's folder, if it is another file's."""
 
     line: int
     what: str
     path: str | None = None
+
+    @property
+    def where(self) -> str:
+        """The line, or the file where no line is meant; empty for the whole script."""
+        line = f"line {self.line}" if self.line else ""
+        return ", ".join(part for part in (self.path, line) if part)
 
 
 @dataclass(frozen=True)

@@ -76,9 +76,6 @@ class Choice:
         return self.texts.get(option.name, repr(self.value(option)))
 
 
-TAU_MEASURED = (
-    "Measured, 8 x 3 patched, 500 steps, held-out top-1 of 24: 0.252 at 0.5, 0.381 at 0.3, 0.844 at 0.1, 0.871 at 0.05."
-)
 TAU = Option(
     "--tau",
     kind="field",

@@ -37,7 +37,8 @@ def test_sizes_are_read_from_constants_and_from_settings_in_another_file(energy_
     )
     answer = diagnosed(energy_patch, folder, text)
     assert (answer["batch_size"], answer["action_bytes"]) == (6, 5 * 4 * 4)
-    assert "settings.py" not in answer["batch_size_from"] or "line" in answer["batch_size_from"]
+    assert answer["batch_size_from"] == "the config's default, settings.py, line 6"
+    assert answer["action_bytes_from"].startswith("5 x 4 is read")
 
 
 def test_text_reads_well(energy_patch: Command, folder: Path) -> None:

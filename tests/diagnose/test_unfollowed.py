@@ -84,7 +84,7 @@ def test_what_was_seen_is_said(energy_patch: Command, tmp_path: Path, text: str,
     assert names(answer) == (set() if "other(energy_model" in text else {"separate-models"})  # other may exchange
     shown = energy_patch("diagnose", tmp_path / "finetune.py").stdout.decode()
     assert "Nothing" not in shown
-    assert "Seen, and not followed" in shown
+    assert "Seen, but not followed" in shown
 
 
 LOSSES = """\

@@ -350,7 +350,7 @@ def test_everything_is_found_where_it_is(energy_patch: Command, folder: Path) ->
         line_of(SCRIPT, "energy_optimizer.step()"),
         line_of(SCRIPT, "torch.save(energy_model.state_dict()"),
     ]
-    assert "rank 0 alone" in separate["places"][1]["what"]
+    assert "only rank 0's" in separate["places"][1]["what"]
 
 
 def test_the_weightiest_comes_first(energy_patch: Command, folder: Path) -> None:

@@ -41,13 +41,13 @@ def find(study: Study) -> Iterator[Found]:
         if not wrapped or not _is_left_alone(study, ref):
             continue
         name = study.program.text(module)
-        lines = sorted({study.place(node, "is wrapped") for node in wrapped}, key=lambda place: place.line)
+        lines = sorted({study.place(node, "it is wrapped") for node in wrapped}, key=lambda place: place.line)
         yield Found(
             calls[0],
             f"{name} is called as `{name}.module`, bypassing DDP, so its gradients are never averaged",
             f"DDP averages only after a forward through the wrapper: each rank trains its own {name}, from the same "
             "start (openvla-oft #160).",
-            (*(study.place(call, "and here") for call in calls[1:]), *lines),
+            (*(study.place(call, "called so here, too") for call in calls[1:]), *lines),
         )
 
 

@@ -33,7 +33,7 @@ def find(study: Study) -> Iterator[Found]:
 def _found(study: Study, call: cst.Call, function: cst.FunctionDef, parameter: cst.Param, loss: cst.Call) -> Found:
     where, what, name = study.name_around(call), function.name.value, parameter.name.value
     tests = [study.program.text(test) for test in tests_around(study.program, loss)]
-    when = f" Where {' and '.join(f'`{test}`' for test in tests)} holds," if tests else " Yet"
+    when = f" Where {' and '.join(f'`{test}`' for test in tests)} holds," if tests else " But"
     is_missing = parameter.default is None and study.graph.argument(call, name) is None
     return Found(
         call,

@@ -31,9 +31,9 @@ def find(study: Study) -> Iterator[Found]:
         max((item.node for item in model.made), key=study.line),
         "a resumed run starts with a fresh energy model",
         f"It is saved with every checkpoint, but with {field.name} set only other modules are loaded, so all that it "
-        "had learned is lost without a word.",
+        "had learned is lost, and nothing says so.",
         (
-            *(study.place(node, "is saved") for node in saves),
+            *(study.place(node, "it is saved") for node in saves),
             *(study.place(node, "loads another module") for node in others),
         ),
     )
@@ -106,7 +106,7 @@ CHECK = Check(
     weight=52,
     title="a resumed run starts with a fresh energy model",
     why="The energy model is saved with every checkpoint, but a resumed run loads only the other modules.",
-    cure="Load it behind this line, as the script does for its other modules.",
+    cure="Load it after this line, as the script does for its other modules.",
     find=find,
     speaks=(Example("the other modules are loaded", BASE, NEGATIVES),),
     silent=(

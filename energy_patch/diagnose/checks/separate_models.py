@@ -22,11 +22,11 @@ def find(study: Study) -> Iterator[Found]:
     saves = model.saves
     saves_one_rank = bool(saves) and all(on_one_rank(study.program, node) for node in saves)
     places = [
-        *_places(study, model.uses.steps, "is stepped"),
-        *_places(study, saves, "rank 0 alone saves its own" if saves_one_rank else "is saved"),
+        *_places(study, model.uses.steps, "its optimizer's step"),
+        *_places(study, saves, "only rank 0's is saved" if saves_one_rank else "it is saved"),
     ]
     is_seeded = any("seed" in last_name(call.func) for call, _ in study.program.calls)
-    start = "a seed is set, which at best makes them start alike" if is_seeded else "no seed is set in this script"
+    start = "a seed is set, which at best gives them the same start" if is_seeded else "no seed is set in this script"
     lost = f"{study.gpus - 1} of {study.gpus} trained models are thrown away, and " if saves_one_rank else ""
     samples = f"its own {study.batch_size} samples" if study.batch_size > 1 else "its own sample"
     yield Found(

@@ -34,8 +34,8 @@ def find(study: Study) -> Iterator[Found]:
             call,
             f"temperature {told.value:g} is too warm for energies that lie within {width:g} of each other",
             f"Divided by {told.value:g} ({told.source}), two energies differ by {width / told.value:.1f} at most, so "
-            f"the softmax can hardly tell the expert action from the others; {best:.2g} gives {width / best:.0f}. "
-            f"{TAU_MEASURED}",
+            f"the softmax can hardly tell the expert action from the others; {best:.2g} gives {width / best:.0f} "
+            f"({TAU_MEASURED}).",
             cure=CURES[told.kind].format(tau=f"{best:.2g}"),
             options=f"--tau {best:.2g}" if told.kind == "option" else "",
         )
@@ -82,7 +82,7 @@ CHECK = Check(
     weight=80,
     title="the temperature is too warm for the range of the energies",
     why="Energies behind a sigmoid or tanh lie close together, like a cosine. Divided by a warm temperature their "
-    f"softmax stays nearly flat, and there is little to learn from. {TAU_MEASURED}",
+    f"softmax stays nearly flat, and there is little to learn from ({TAU_MEASURED}).",
     cure="`energy-patch apply` sets 0.07, which fits a range of 2 (MoCo and CLIP start at 0.07, SimCSE takes 0.05); "
     "`--tau` sets another. Where the call passes its own `tau`, change it there.",
     find=find,

@@ -30,7 +30,7 @@ def find(study: Study) -> Iterator[Found]:
                 yield Found(
                     node,
                     f"{loss.name.value} unpacks two results of a model that returns one",
-                    f"{model.name.value}.forward returns one tensor (line {returned.line}), and {loss.name.value} "
+                    f"{model.name.value}.forward returns one tensor ({returned.where}), and {loss.name.value} "
                     "would unpack its rows: ValueError for every batch size but 2.",
                     (returned,),
                 )

@@ -28,7 +28,7 @@ def find(study: Study) -> Iterator[Found]:
                 call,
                 f"{study.name_around(call)} unpacks {unpacked} of the {count} results of {name}",
                 "Python raises ValueError on this line when the call returns.",
-                tuple(study.place(item, f"returns {count} values") for item in returns_of(function)[:1]),
+                tuple(study.place(item, f"it returns {count} values") for item in returns_of(function)[:1]),
                 f"Unpack {count} values here, as {name} returns them.",
             )
 

@@ -32,8 +32,8 @@ def find(study: Study) -> Iterator[Found]:
             yield Found(
                 appends[0],
                 f"{name} is computed and never used",
-                f"{who} fills this list in a loop, and nothing reads it: time and memory for nothing.",
-                (study.place(bindings[0].node, "starts as an empty list"),),
+                f"{who} fills this list in a loop, and nothing reads it: it costs time and memory and has no effect.",
+                (study.place(bindings[0].node, "it starts as an empty list"),),
             )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 import libcst as cst
 
@@ -13,6 +14,13 @@ from energy_patch.syntax.scopes import Scope
 
 Inside = Callable[[cst.BaseExpression], Sequence[cst.BaseExpression] | None]
 WRAPPERS = frozenset({"DDP", "DistributedDataParallel", "compile", "FSDP", "FullyShardedDataParallel", "prepare"})
+
+
+class Lineage(NamedTuple):
+    """The names that a value had on its way, and the expressions that first made it (never the name None)."""
+
+    refs: list[Ref]
+    made: list[Origin]
 
 
 class Aliases(Refs):
@@ -68,8 +76,8 @@ class Aliases(Refs):
         else:
             yield from (Origin(part, here.scope) for part in parts)
 
-    def upward(self, start: Iterable[Ref]) -> tuple[list[Ref], list[Origin]]:
-        """The names that some names got their value from, and the expressions that first made it (never None)."""
+    def upward(self, start: Iterable[Ref]) -> Lineage:
+        """Where the values of some names came from."""
         refs: list[Ref] = []
         made: list[Origin] = []
         waiting = list(start)
@@ -91,7 +99,7 @@ class Aliases(Refs):
                 origins += single
                 if not single and item not in made:
                     made.append(item)
-        return refs, made
+        return Lineage(refs, made)
 
     def _is_transparent(self, node: cst.BaseExpression) -> bool:
         """A choice, a wrapper, or a call of a function that nobody else calls: what is inside is the same value."""

@@ -52,7 +52,7 @@ def test_an_imported_variable_is_its_module_s_own(tmp_path: Path) -> None:
     assert (refs[0].name, refs[0].scope) == ("model", found.trees[1].root)
     assert refs[1] == refs[0]
     assert refs[2] is None
-    assert [found.text(item.node) for item in aliases.upward([refs[0]])[1]] == ["Model()"]
+    assert [found.text(item.node) for item in aliases.upward([refs[0]]).made] == ["Model()"]
 
 
 def test_names_given_to_each_other(tmp_path: Path) -> None:

@@ -101,7 +101,7 @@ def called_around(call: cst.Call) -> cst.BaseExpression | None:
 
 def _wrapped_at(study: Study, module: cst.BaseExpression, ref: Ref) -> list[cst.CSTNode]:
     """Where a module is made and wrapped by one call, else where DDP itself is called."""
-    made = [item for item in study.aliases.upward([ref])[1] if _ddp_calls(study, item.node, item.scope)]
+    made = [item for item in study.aliases.upward([ref]).made if _ddp_calls(study, item.node, item.scope)]
     return [item.node for item in made] or _ddp_calls(study, module, study.program.scopes[module])
 
 
@@ -116,7 +116,7 @@ def _is_ddp(study: Study, callee: cst.BaseExpression) -> bool:
 
 def _is_left_alone(study: Study, ref: Ref) -> bool:
     """Trained by an optimizer, never called through its wrapper, never exchanged by hand, never out of sight."""
-    uses = uses_of(study.aliases, study.aliases.upward([ref])[0], [call for call, _ in study.loss])
+    uses = uses_of(study.aliases, study.aliases.upward([ref]).refs, [call for call, _ in study.loss])
     through = [node for node in uses.called if not (isinstance(node, cst.Attribute) and node.attr.value == "module")]
     if not uses.optimized or through or uses.exchanged or uses.hidden:
         return False

@@ -50,4 +50,4 @@ PLAIN_BASES = frozenset({"object", "Module", "ABC", "Generic", "Protocol", "Name
 
 def is_loss(name: str) -> bool:
     """Whether a name is that of a loss: one that comes with the public energy model, or one of energy-patch's."""
-    return bool(SIBLING.fullmatch(name)) or name in {item.function for item in strategies().values()}
+    return bool(SIBLING.fullmatch(name)) or name in {item.function for item in strategies().values() if item.function}

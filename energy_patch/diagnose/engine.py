@@ -115,7 +115,7 @@ def _looked(start: Diagnosis, study: Study, given_batch: int | None, refusal_of:
         start,
         batch_size=study.batch_size,
         batch_from=batch_from,
-        notes=(*start.notes, *_notes(study, bool(unfollowed))),
+        notes=(*start.notes, *_notes(study)),
         calls=tuple(study.place(call, "") for call, _ in study.loss),
         rows=rows(start.gpus, study.batch_size, actions, study.patch) if actions is not None else (),
         actions=actions,
@@ -127,12 +127,12 @@ def _looked(start: Diagnosis, study: Study, given_batch: int | None, refusal_of:
     )
 
 
-def _notes(study: Study, is_seen: bool) -> list[str]:
+def _notes(study: Study) -> list[str]:
     """Why there is no call to look at."""
     if study.patch is not None or study.loss:
         return []
     if study.loss_uses.refusal is not None:
         return [study.loss_uses.refusal.message]
-    if is_seen:
+    if study.loss_uses.names or study.loss_uses.strings:
         return [f"{ORIGINAL_LOSS} is not called where it can be followed; what was seen of it stands below"]
     return [near_misses(study.program.script.source)]

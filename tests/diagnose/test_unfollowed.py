@@ -141,7 +141,13 @@ def test_separate_models_are_found_whatever_holds_the_loss(
 
 
 @pytest.mark.parametrize(
-    "call", ["LOSSES2['swap'](energy_model)", "losses.other(energy_model)", "average(energy_model)"]
+    "call",
+    [
+        "LOSSES2['swap'](energy_model)",
+        "losses.other(energy_model)",
+        "average(energy_model)",
+        "getattr(losses, cfg.name)(energy_model)",
+    ],
 )
 def test_models_handed_to_anything_else_may_be_shared(energy_patch: Command, tmp_path: Path, call: str) -> None:
     """What does not hold the loss, or does more than call it, cannot be told, or is read."""

@@ -101,3 +101,16 @@ def test_nothing_else_names_a_strategy() -> None:
     names = re.compile(rf"[\"'`\s]({'|'.join(name for name in strategies() if name not in ('global', 'layer'))})[\"'`]")
     for path in Path(checks_folder.__file__).parents[1].rglob("*.py"):
         assert not names.search(path.read_text("utf-8")), path
+
+
+def test_nothing_else_names_a_finding() -> None:
+    """The engine, the advice and the other checks know what a finding declares, not which there are."""
+    names = re.compile(rf"[\"'`]({'|'.join(check.name for check in checks())})[\"'`]")
+    folder = Path(checks_folder.__file__).parents[1]
+    files = [path for path in folder.rglob("*.py") if path.name != "examples.py"]  # what else is found in them
+    assert len(files) > 20
+    for path in files:
+        text = path.read_text("utf-8")
+        if path.parent == folder:
+            assert not names.search(text), path
+        assert "energy_patch.diagnose.checks." not in text, path

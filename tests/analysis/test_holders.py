@@ -68,6 +68,7 @@ def average(model, loss=swap):
 )
 def test_what_may_be_a_call(tmp_path: Path, body: str, calls: list[str]) -> None:
     found = program(tmp_path, f"from helper import swap\n{body}\n", helper=HELPER)
+    found.reach((tmp_path / "helper.py").resolve())
     aliases = Aliases(CallGraph(found))
     start = [node for node, _ in found.names if node.value == "swap" and found.tree(node) is found.script]
     start += [node for node, _ in found.names if node.value == "swap" and "ALL" in found.seen(node)]

@@ -81,3 +81,12 @@ def test_an_upward_import_is_noticed(statement: str, tmp_path: Path) -> None:
     assert upward(tmp_path / "energy_patch") == []
     write_files(tmp_path, {"energy_patch/locate/facts.py": statement})
     assert upward(tmp_path / "energy_patch") == ["locate/facts.py: report"]
+
+
+def test_only_diagnose_depends_on_the_analysis() -> None:
+    """What `apply` decides, it reads by itself."""
+    parts = {"analysis", "diagnose"}
+    files = [path for path in PACKAGE.rglob("*.py") if not parts & {*path.relative_to(PACKAGE).parts}]
+    assert len(files) > 20
+    users = {path.relative_to(PACKAGE).as_posix() for path in files if parts & {*imported(path, PACKAGE)}}
+    assert users == {"commands/diagnose.py"}

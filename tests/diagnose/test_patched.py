@@ -149,3 +149,19 @@ def test_patched_in_another_file(energy_patch: Command, folder: Path) -> None:
     assert {item["path"] for item in answer["in_place"]} >= {"losses.py"}
     alone = only(energy_patch("diagnose", "--json", folder / "losses.py"))
     assert "is patched together with" in alone["notes"][0]
+
+
+def test_in_a_folder(energy_patch: Command, folder: Path) -> None:
+    """The script with its patch; its modules are not told to be patched by themselves."""
+    script = folder / "finetune.py"
+    script.write_text(SCRIPT, "utf-8")
+    assert energy_patch("apply", script).exit_code == 0
+    scripts = {Path(item["path"]).name: item for item in energy_patch("diagnose", "--json", folder).json["scripts"]}
+    assert set(scripts) == {"finetune.py", "energy_model.py", "train_utils.py"}
+    assert names(scripts["finetune.py"]) == PATCHED
+    assert scripts["energy_model.py"]["recommendation"] is None
+    assert "its calls are patched with the scripts that use them" in scripts["energy_model.py"]["notes"][0]
+    shown = energy_patch("diagnose", folder).stdout.decode()
+    assert shown.startswith(f"{script}: patched, strategy global")
+    assert "energy-patch apply" not in shown
+    assert "Looked at with the scripts that use them" in shown

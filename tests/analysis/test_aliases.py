@@ -55,6 +55,15 @@ def test_an_imported_variable_is_its_module_s_own(tmp_path: Path) -> None:
     assert [found.text(item.node) for item in aliases.upward([refs[0]]).made] == ["Model()"]
 
 
+def test_a_name_with_two_imports_is_the_script_s_own(tmp_path: Path) -> None:
+    text = "try:\n    from helper import model\nexcept ImportError:\n    from other import model\nuse(model)\n"
+    found = program(tmp_path, text, helper="model = Model()\n")
+    [call] = [call for call, _ in found.script.calls]
+    ref = Aliases(CallGraph(found)).ref(call.args[0].value, found.script.root)
+    assert ref is not None
+    assert ref.scope is found.script.root
+
+
 def test_names_given_to_each_other(tmp_path: Path) -> None:
     found = program(tmp_path, "a = b\nb = a\nuse(a)\n")
     aliases = Aliases(CallGraph(found))

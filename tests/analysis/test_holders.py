@@ -63,7 +63,9 @@ def average(model, loss=swap):
         ("def f(m):\n    swap(m)\n    dist.all_reduce(m)\nd = {'a': f}\nd['a'](m)", []),
         ("checkpoint(swap, m)", ["checkpoint(swap, m)"]),
         ("launch(swap, m)", []),
-        ("engine.launch(swap)\nengine.prepare(m)", []),
+        ("engine = Engine()\nengine.launch(swap)\nengine.prepare(m)", []),
+        ("engine = Engine()\nengine.register(swap)\nengine.loss(m)", ["engine.register(swap)", "engine.loss(m)"]),
+        ("def f(m):\n    swap(m)\ndef main(m):\n    f(m)\nd = {'a': main}\nd['a'](m)", []),  # main does more
     ],
 )
 def test_what_may_be_a_call(tmp_path: Path, body: str, calls: list[str]) -> None:

@@ -52,3 +52,9 @@ def test_many_modules_are_not_all_parsed(tmp_path: Path) -> None:
     found = program(tmp_path, script, **{f"m{number}": "def f():\n    pass\n" for number in range(count)})
     assert len(CallGraph(found).callee) == MAX_MODULES - 1
     assert len(found.trees) == MAX_MODULES
+
+
+def test_the_last_definition_of_a_method_counts(tmp_path: Path) -> None:
+    text = "class A:\n    def f(self):\n        return 1\n\n    def f(self):\n        return 2\n\n\nA().f()\n"
+    found = program(tmp_path, text)
+    assert found.line(CallGraph(found).callee[only_call(found)]) == 5

@@ -31,6 +31,7 @@ HELPER = "def build():\n    return 1\n\n\nclass Model:\n    def forward(self):\n
         ("from elsewhere import build\nbuild()\n", None),
         ("from circle import build\nbuild()\n", None),
         ("model = model.to(0)\nmodel.forward()\n", None),
+        ("from helper import Model\nm = Model()\nm = other()\nm.forward()\n", None),
     ],
 )
 def test_what_a_call_means(tmp_path: Path, script: str, name: str | None) -> None:

@@ -11,6 +11,7 @@ from energy_patch.diagnose.check import Finding
 from energy_patch.diagnose.sharing import Sharing
 from energy_patch.diagnose.study import Study
 from energy_patch.refusal import Refusal
+from energy_patch.strategies.base import Strategy
 from energy_patch.strategies.registry import DEFAULT, strategies
 
 RefusalOf = Callable[[Path, str], Refusal | None]  # why `apply` would refuse a script with a strategy, if it would
@@ -58,8 +59,14 @@ def recommend(study: Study, shared: Sharing, findings: Sequence[Finding], refusa
     why = f"every sample is compared with {negatives} negatives, as on one GPU, and all ranks train one model"
     if shared.state == "shared":
         why = f"every sample is compared with {negatives} negatives, as on one GPU; your own synchronization may stay"
-    command = f"energy-patch apply --strategy {best.name} {name}"
-    return _proven(best.name, why, command, refusal_of(study.path, best.name))
+    parts = ["energy-patch apply", f"--strategy {best.name}", *_not_by_default(best, findings), name]
+    return _proven(best.name, why, " ".join(parts), refusal_of(study.path, best.name))
+
+
+def _not_by_default(strategy: Strategy, findings: Sequence[Finding]) -> list[str]:
+    """The options that cure findings, apart from those which have that value anyway."""
+    anyway = {"--sync", *(f"{option.flag} {option.default}" for option in strategy.options)}
+    return [option for option in dict.fromkeys(item.options for item in findings) if option and option not in anyway]
 
 
 def _proven(strategy: str, why: str, command: str, refusal: Refusal | None) -> Recommendation:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from energy_patch.diagnose.checks.temperature import MODEL
 from tests.conftest import Command
-from tests.diagnose.scripts import ALL, SCRIPT, changed, diagnosed, names, whats
+from tests.diagnose.scripts import ALL, SCRIPT, changed, diagnosed, names, only, whats
 
 
 def test_numbers(energy_patch: Command, folder: Path) -> None:
@@ -127,3 +128,17 @@ def test_a_doubt_names_what_was_not_followed(energy_patch: Command, folder: Path
         "            mystery(energy_model)\n            energy_optimizer.step()\n",
     )
     assert "what `mystery(energy_model)` does cannot be read" in whats(diagnosed(energy_patch, folder, text)["doubts"])
+
+
+@pytest.mark.parametrize(("scale", "options"), [("2.0", ""), ("0.5", " --tau 0.018")])
+def test_the_temperature_that_fits_is_recommended(
+    energy_patch: Command, folder: Path, scale: str, options: str
+) -> None:
+    model = MODEL.replace("self.scale = 2.0", f"self.scale = {scale}")
+    (folder / "energy" / "energy_model.py").write_text(model, "utf-8")
+    answer = diagnosed(energy_patch, folder, SCRIPT)
+    assert "temperature" in names(answer)
+    command = answer["recommendation"]["command"]
+    assert command == f"energy-patch apply --strategy global{options} {folder / 'finetune.py'}"
+    assert energy_patch(*command.split()[1:]).exit_code == 0
+    assert "temperature" not in names(only(energy_patch("diagnose", "--json", folder / "finetune.py")))

@@ -6,7 +6,6 @@ import importlib
 import inspect
 import json
 import re
-import tokenize
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,13 +22,13 @@ FOLDER = Path(__file__).parent
 
 
 class Batch(NamedTuple):
-    """One rank's batch, or with ``widths``, the S of each row, those of all ranks in one."""
+    """One rank's batch, or those of all ranks in one, where rows differ in their own S."""
 
-    h: Tensor  # [B, S, D], S of the rank's own
+    h: Tensor  # [B, S, D]
     a: Tensor  # [B, H, Da]
     mask: Tensor  # [B, S], True = padding
     layers: list[Tensor]  # each [B, H, Da]
-    widths: list[int]
+    widths: list[int]  # S of each row on its rank
 
 
 def batch_of(job: Job, rank: int, turn: int) -> Batch:
@@ -123,27 +122,27 @@ def _settings(function: Callable[..., Any]) -> list[inspect.Parameter]:
 def _values_in(script: Path, function: Callable[..., Any]) -> dict[str, Any]:
     """What a script's call of a loss passes, as far as it can be read: the values that a user has tuned since."""
     try:
-        with tokenize.open(script) as file:
-            text = file.read()
-        tree = ast.parse(text)
-    except (OSError, SyntaxError, UnicodeError) as error:
+        tree = ast.parse(script.read_bytes())
+    except (OSError, SyntaxError) as error:
         raise Stop(f"{script}, which patch.json records, cannot be read ({one_line(error)})") from None
+    text = ast.unparse(tree)  # without comments, which may hold old calls
     imported = [alias for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) for alias in node.names]
     names = {alias.asname or alias.name for alias in imported if alias.name == function.__name__}
     for call in ast.walk(tree):
         if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id in names:
             named = {str(keyword.arg): keyword.value for keyword in call.keywords}
-            bound = inspect.signature(function).bind_partial(*call.args, **named).arguments
-            values = {parameter: _value(ast.unparse(argument), text) for parameter, argument in bound.items()}
-            return {parameter: value for parameter, value in values.items() if value is not None}
+            with contextlib.suppress(TypeError):  # *arguments, which only a running script knows
+                bound = inspect.signature(function).bind_partial(*call.args, **named).arguments
+                values = {parameter: _value(ast.unparse(argument), text) for parameter, argument in bound.items()}
+                return {parameter: value for parameter, value in values.items() if value is not None}
     return {}
 
 
 def _value(argument: str, script: str) -> Any:
-    """A literal, or the first number that the script gives to a name: a field's, a variable's, a parameter's."""
+    """A number, or the first that the script gives to a name: a field's, a variable's, a key's, a parameter's."""
     name = argument.rpartition(".")[2]
     if name.isidentifier():
-        given = re.search(rf"\b{name}\b(?:\s*:[^=\n]*)?\s*=\s*([-+\d][-+.\w]*)", script)
+        given = re.search(rf"\b{name}\b'?(?:\s*:[\w.\[\]| ]+)?\s*[=:]\s*([-+\d][-+.\w]*)", script)
         argument = given[1] if given else ""
     with contextlib.suppress(ValueError, SyntaxError):
         return ast.literal_eval(argument)

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from energy_losses import check_losses
+from energy_losses.hybrid_infonce import hybrid_energy_infonce_loss
 
 from energy_patch.strategies.registry import strategies
 
@@ -309,3 +311,21 @@ def test_a_loss_that_nobody_has_heard_of(patched: Callable[..., Path], function:
 def test_weights_of_another_dtype(patched: Callable[..., Path], dtype: str) -> None:
     found = check(patched("global"), "models:InItsOwnDtype", "--dtype", dtype)
     assert found.status == 0, found
+
+
+@pytest.mark.parametrize(
+    ("lines", "arguments", "holds"),
+    [
+        ("", "m, h, a, layers, mask, 0.1, num_negatives=4", {"tau": 0.1, "num_negatives": 4}),
+        ("tau: float = 2e-1", "m, h, a, layers, mask, tau=cfg.tau", {"tau": 0.2}),
+        ("tau: float\ntau = 0.2", "m, h, a, layers, mask, tau=tau", {"tau": 0.2}),
+        ("cfg = {'tau': x.y, 'n': f(b=3)}\ncfg = dict(tau=0.3)", "m, h, a, layers, mask, tau=cfg.tau", {"tau": 0.3}),
+        ("# tau = 0.9", "m, h, a, layers, mask, tau=tau", {}),
+        ("", "*everything", {}),
+    ],
+)
+def test_what_a_script_holds(tmp_path: Path, lines: str, arguments: str, holds: dict[str, float]) -> None:
+    script = tmp_path / "train.py"
+    imported = "from .energy_losses.hybrid_infonce import hybrid_energy_infonce_loss as loss\n"
+    script.write_text(f"{imported}{lines}\n# loss(m, h, a, layers, mask, 0.9)\nloss({arguments})\n")
+    assert check_losses._values_in(script, hybrid_energy_infonce_loss) == holds

@@ -12,7 +12,7 @@ from energy_patch.diagnose.check import Finding
 from energy_patch.diagnose.engine import Diagnosis
 from energy_patch.diagnose.numbers import Row
 from energy_patch.diagnose.study import Place
-from energy_patch.strategies.base import SWITCHES
+from energy_patch.strategies.base import options_tree
 from energy_patch.wrapping import hanging
 
 WIDTH = 100  # columns, where the terminal has as many
@@ -165,7 +165,7 @@ def as_tree(found: Diagnosis) -> dict[str, Any]:
         "message": found.message or None,
         "line": found.line,
         "strategy": found.strategy,
-        "options": {name: True if name in SWITCHES else value for name, value in found.options.items()},
+        "options": options_tree(found.options),
         "edits": _edits(found, None),
         "notes": list(found.notes),
         "findings": [_finding(item) for item in found.findings],

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from energy_patch.report.outcome import Outcome, Report
-from energy_patch.strategies.base import SWITCHES, Value
+from energy_patch.strategies.base import options_tree
 
 VERSION = 1
 
@@ -45,11 +45,6 @@ def report_contract(report: Report) -> str:
         files=[vars(file) for file in report.files],
         notes=report.notes,
     )
-
-
-def options_tree(options: Mapping[str, Value]) -> dict[str, Any]:
-    """Options by name; a switch that is on is `true`."""
-    return {name: True if name in SWITCHES else value for name, value in options.items()}
 
 
 def _script(item: Outcome) -> dict[str, Any]:

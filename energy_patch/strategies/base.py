@@ -18,6 +18,11 @@ def flag_of(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
+def options_tree(options: Mapping[str, Value]) -> dict[str, Value]:
+    """Recorded options as a program reads them: a switch that is on is `true`."""
+    return {name: True if name in SWITCHES else value for name, value in options.items()}
+
+
 @dataclass(frozen=True)
 class Option:
     """One option of the command line and what it sets.

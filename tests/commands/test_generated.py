@@ -80,7 +80,7 @@ class Loss:
 class Optimiser:
     def __init__(self, log: Log, *_: Any, **__: Any) -> None:
         self.log = log
-        log.note("optimiser")
+        log.note("optimizer")
 
     def step(self) -> None:
         self.log.note("step")
@@ -99,8 +99,8 @@ class Scaler:
     def unscale_(self, _: Optimiser) -> None:
         self.log.note("unscale")
 
-    def step(self, optimiser: Optimiser) -> None:
-        optimiser.step()
+    def step(self, optimizer: Optimiser) -> None:
+        optimizer.step()
 
     def update(self) -> None:
         pass
@@ -377,7 +377,7 @@ BUILDS = [
     "energy_model = EnergyModel(); energy_model = energy_model.to(0)",
     "first = EnergyModel()\nenergy_model = first",
 ]
-OPTIMISERS = [
+OPTIMIZERS = [
     "optimizer = torch.optim.AdamW(energy_model.parameters(), lr=1e-3)",
     "optimizer = torch.optim.AdamW([{'params': energy_model.parameters()}])",
     "params = [p for p in energy_model.parameters() if p.requires_grad]\noptimizer = torch.optim.AdamW(params)",
@@ -485,13 +485,13 @@ def scripts(draw: st.DrawFn) -> Script:
 
 
 def _training(draw: st.DrawFn, pieces: dict[str, str], has_config: bool) -> tuple[str, str]:
-    """A loop with the model, the optimiser and the step; RUN stands for the call of what computes the loss."""
-    pieces["build"], pieces["optimiser"] = one(draw, BUILDS), one(draw, OPTIMISERS)
+    """A loop with the model, the optimizer and the step; RUN stands for the call of what computes the loss."""
+    pieces["build"], pieces["optimizer"] = one(draw, BUILDS), one(draw, OPTIMIZERS)
     pieces["step"], backward = one(draw, STEPS), one(draw, BACKWARDS)
     pieces["main"] = one(draw, ["config", "config", "without", "made inside"]) if has_config else "without"
     every = "cfg.every" if pieces["main"] != "without" else "2"
     loop = f"loss = RUN\n{backward}\n{pieces['step'].replace('EVERY', every)}"
-    body = f"{pieces['build']}\n{pieces['optimiser']}\nscaler = torch.GradScaler()\n"
+    body = f"{pieces['build']}\n{pieces['optimizer']}\nscaler = torch.GradScaler()\n"
     body += f"for step, (h, a, mask) in enumerate(batches(4)):\n{indent(loop)}"
     if pieces["main"] == "made inside":
         body = f"cfg = Config()\n{body}"
@@ -503,7 +503,7 @@ def _at_module_level(draw: st.DrawFn, pieces: dict[str, str], call: str, inside:
     imported_here = f"{inside}\n" if inside else ""
     every = "cfg.every" if has_config else "2"
     loop = f"model = energy_model\n{call}\n{one(draw, BACKWARDS)}\n{pieces['step'].replace('EVERY', every)}"
-    body = f"{made}{imported_here}{pieces['build']}\n{pieces['optimiser']}\nscaler = torch.GradScaler()\n"
+    body = f"{made}{imported_here}{pieces['build']}\n{pieces['optimizer']}\nscaler = torch.GradScaler()\n"
     return body + f"for step, (h, a, mask) in enumerate(batches(4)):\n{indent(loop)}\n"
 
 

@@ -17,7 +17,8 @@ from energy_patch.files.changes import FilePatch, apply_changes
 from energy_patch.files.home import Home, home_of, refuse_reached
 from energy_patch.files.templates import module_closure
 from energy_patch.files.transaction import ChangeSet, FileChange
-from energy_patch.locate.facts import ORIGINAL_LOSS, Facts, listed
+from energy_patch.locate.facts import ORIGINAL_LOSS, Facts
+from energy_patch.locate.written import listed
 from energy_patch.record.entry import make_entry
 from energy_patch.record.schema import ScriptEntry, described
 from energy_patch.refusal import NotCalled, Refusal
@@ -164,7 +165,7 @@ def _plan(facts: Facts, run: Sequence[Facts], asked: Wanted, home: Home) -> Plan
     """The plan of one file; a refusal says which module it speaks of."""
     try:
         return make_plan(
-            facts, asked.strategy, asked.choice, asked.recorded, synchronise=asked.synchronise, logs=asked.logs, run=run
+            facts, asked.strategy, asked.choice, asked.recorded, replicates=asked.synchronise, logs=asked.logs, run=run
         )
     except Refusal as refusal:
         raise (refusal.about(home.name(facts.source.path)) if facts.is_reached else refusal) from None

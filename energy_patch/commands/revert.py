@@ -13,7 +13,7 @@ from energy_patch.files.changes import Original, revert_changes, staying
 from energy_patch.files.folder import check_record_is_there
 from energy_patch.files.home import Home, PatchedFile, home_of, refuse_reached
 from energy_patch.files.transaction import ChangeSet, FileChange
-from energy_patch.locate.facts import listed
+from energy_patch.locate.written import listed
 from energy_patch.report.outcome import ModuleOutcome, Outcome, OutcomeName, Report, script_diff
 from energy_patch.strategies.base import FOLDER_NAME
 

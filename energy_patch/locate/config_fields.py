@@ -7,11 +7,13 @@ from collections.abc import Iterable, Sequence
 
 import libcst as cst
 
+from energy_patch.locate.config_classes import bases
 from energy_patch.locate.config_names import ConfigNames
 from energy_patch.locate.facts import (
     Config,
     ConfigField,
 )
+from energy_patch.locate.parsers import parser_config
 from energy_patch.syntax.layout import (
     indentation,
     outer_span,
@@ -25,6 +27,8 @@ from energy_patch.syntax.tree import Tree
 
 def config(tree: Tree, names: ConfigNames) -> Config | None:
     node = names.config_class
+    if names.parser is not None:
+        return parser_config(names.parser)
     if node is None or not isinstance(node.body, cst.IndentedBlock):
         return None
     source = tree.source
@@ -34,7 +38,7 @@ def config(tree: Tree, names: ConfigNames) -> Config | None:
     last = _last_field(node.body.body)
     offset = source.line_start(tree.span(last)[0])
     # What the class has besides: inherited fields, and names of its own that are none.
-    inherited = [item for base in names.bases(node) for item in _fields(tree, base)]
+    inherited = [item for base in bases(tree, node) for item in _fields(tree, base)]
     others = [
         _no_field(tree, name, binding.node)
         for name, bindings in _inside(tree, node).bindings.items()

@@ -1,4 +1,4 @@
-"""What has surely run when a statement is reached."""
+"""Dominance: what has always run when a statement is reached."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from energy_patch.syntax.scopes import Scope
 from energy_patch.syntax.tree import Tree
 
 
-class Order:
-    """Answers about the order in which one tree's statements run."""
+class Dominance:
+    """Answers about which statements of one tree dominate others."""
 
     def __init__(self, tree: Tree) -> None:
         self.tree = tree
 
     def is_set(self, name: str, owner: Scope, at: cst.CSTNode) -> bool:
-        """Whether a name of a scope surely has its value when a node inside is reached."""
+        """Whether a name of a scope always has its value when a node inside is reached."""
         nodes = frozenset(binding.node for binding in owner.bindings[name])
         parameters = [node for node in nodes if isinstance(node, cst.Param)]
         if parameters and not any(may_be_none(node) for node in parameters):
@@ -31,7 +31,7 @@ class Order:
         for ancestor in self.tree.ancestors(inner):
             if isinstance(ancestor, cst.IndentedBlock | cst.Module):
                 above = ancestor.body[: [*ancestor.body].index(child)]  # type: ignore[arg-type]
-                if any(_surely_reaches(statement, nodes) for statement in above):
+                if any(_always_runs(statement, nodes) for statement in above):
                     return True
             if ancestor is owner.node:
                 break
@@ -41,7 +41,7 @@ class Order:
         return any(
             self._is_set_before_calls(statement, inner)
             for statement in self.tree.module.body
-            if _surely_reaches(statement, nodes)
+            if _always_runs(statement, nodes)
         )
 
     def dominates(self, statement: cst.CSTNode, node: cst.CSTNode) -> bool:
@@ -72,25 +72,25 @@ class Order:
         return True
 
 
-def _surely_reaches(statement: cst.CSTNode, nodes: frozenset[cst.CSTNode]) -> bool:
+def _always_runs(statement: cst.CSTNode, nodes: frozenset[cst.CSTNode]) -> bool:
     """Whether one of some nodes is executed whenever a statement is, and what follows it is reached."""
     match statement:
         case cst.SimpleStatementLine() | cst.SimpleStatementSuite():
             return any(node in nodes for node in descendants(statement))
         case cst.IndentedBlock():
-            return any(_surely_reaches(item, nodes) for item in statement.body) or _leaves(statement)
+            return any(_always_runs(item, nodes) for item in statement.body) or _leaves(statement)
         case cst.If():
             return (
                 statement.orelse is not None
-                and _surely_reaches(statement.body, nodes)
-                and _surely_reaches(statement.orelse, nodes)
+                and _always_runs(statement.body, nodes)
+                and _always_runs(statement.orelse, nodes)
             )
         case cst.With() | cst.Else() | cst.Finally() | cst.ExceptHandler():
-            return _surely_reaches(statement.body, nodes)
+            return _always_runs(statement.body, nodes)
         case cst.Try():
             parts = [statement.body, *statement.handlers]
-            in_all = all(_surely_reaches(part, nodes) for part in parts)
-            return in_all or (statement.finalbody is not None and _surely_reaches(statement.finalbody, nodes))
+            in_all = all(_always_runs(part, nodes) for part in parts)
+            return in_all or (statement.finalbody is not None and _always_runs(statement.finalbody, nodes))
     return False
 
 

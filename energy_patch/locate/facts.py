@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+from energy_patch.locate.written import Argument, Bracketed, Display, Parameter, is_number
 from energy_patch.refusal import Refusal
 from energy_patch.syntax.places import LinePoint, Span
 from energy_patch.syntax.source import Source
@@ -14,42 +13,6 @@ from energy_patch.syntax.source import Source
 ORIGINAL_LOSS = "energy_inbatch_swap_infonce"
 ORIGINAL_PARAMETERS = ("energy_model", "h", "a_pos", "pad_mask", "tau", "reduce_steps")
 ORIGINAL_TAU = 0.5
-
-
-@dataclass(frozen=True)
-class Item:
-    """One argument or parameter: its span without the comma, and the offset just after its comma, if it has one."""
-
-    span: Span
-    comma_end: int | None
-    name: str | None
-    star: str = ""
-
-
-@dataclass(frozen=True)
-class Argument(Item):
-    """An argument of a call; `name` is its keyword, `value` its expression as written."""
-
-    value: str = ""
-    is_literal: bool = False
-
-
-@dataclass(frozen=True)
-class Parameter(Item):
-    """A parameter of a function; `equal` is how its default is attached, e.g. ` = `."""
-
-    annotated: bool = False
-    default: str | None = None
-    equal: str = "="
-
-
-@dataclass(frozen=True)
-class Bracketed:
-    """What stands between two parentheses, which are at `open` and `close`."""
-
-    open: int
-    close: int
-    items: tuple[Item, ...]
 
 
 @dataclass(frozen=True)
@@ -184,13 +147,17 @@ class ConfigField:
 
 @dataclass(frozen=True)
 class Config:
-    """The config dataclass; new fields go to `after_fields`, their comments to `comment_column`."""
+    """The config dataclass; new fields go to `after_fields`, their comments to `comment_column`.
+
+    With `is_parser` it is an `ArgumentParser` of that name, and its options are the fields.
+    """
 
     name: str
     line: int
     fields: tuple[ConfigField, ...]
     after_fields: LinePoint
     comment_column: int | None
+    is_parser: bool = False
 
     def field(self, name: str) -> ConfigField | None:
         return next((item for item in self.fields if item.name == name), None)
@@ -198,19 +165,34 @@ class Config:
 
 @dataclass(frozen=True)
 class LoneExit:
-    """A place where one rank may leave an iteration by itself, and how it does so, in words."""
+    """A place where one rank may leave an iteration by itself, and how it does so, in words; `file` if in another."""
 
     line: int
     what: str
+    file: str = ""
 
 
 @dataclass(frozen=True)
-class Display:
-    """A dictionary or list written out; `value` is how an entry's value is written, None where entries are strings."""
+class Lead:
+    """A call, in the entry script or in the module `file`, of a function that holds the loss in another file.
+
+    `rank_lines` are conditions around it that name the rank, `passed` what it passes, by the parameter's name.
+    """
+
+    file: str
+    line: int
+    function: str
+    rank_lines: tuple[int, ...]
+    passed: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Branch:
+    """A condition on a setting around a call; the loss is reached where it holds, or only where it does not."""
 
     line: int
-    inside: Bracketed
-    value: str | None
+    test: str
+    is_reached: bool
 
 
 @dataclass(frozen=True)
@@ -227,8 +209,10 @@ class Facts:
 
     `distributed` is how the script's top level names `torch.distributed`; `imports` is where imports may be added,
     `package` how `energy_losses` is written there; `identifiers` are all names in use anywhere; `warnings` are
-    places where one rank may leave an iteration by itself. `is_reached` marks a module that the script to be patched
-    imports: other programs, which have no `energy_losses/` beside them, may import it too.
+    places where one rank may leave an iteration by itself. `leads`, with the entry script's facts, are the calls that
+    lead to a loss in a module; `branches` are conditions that decide whether a run comes to the loss. `is_reached`
+    marks a module that the script to be patched imports: other programs, which have no `energy_losses/` beside them,
+    may import it too.
     """
 
     source: Source
@@ -240,15 +224,6 @@ class Facts:
     identifiers: frozenset[str]
     warnings: tuple[LoneExit, ...] = ()
     logged: LoggedEnergies = LoggedEnergies()
+    leads: tuple[Lead, ...] = ()
+    branches: tuple[Branch, ...] = ()
     is_reached: bool = False
-
-
-def is_number(text: str) -> bool:
-    """Whether a text is a decimal literal without a sign."""
-    return re.fullmatch(r"[0-9][0-9_]*(?:\.[0-9_]*)?(?:[eE][+-]?[0-9]+)?|\.[0-9]+", text) is not None
-
-
-def listed(names: Iterable[object]) -> str:
-    """`a`, `a and b`, `a, b and c`."""
-    words = [str(name) for name in names]
-    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)

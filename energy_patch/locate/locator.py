@@ -3,44 +3,31 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import libcst as cst
 
+from energy_patch.locate.branches import unreached_branches
+from energy_patch.locate.call_facts import call_facts, identifiers
 from energy_patch.locate.callers import Callers
 from energy_patch.locate.config_fields import config
 from energy_patch.locate.config_names import ConfigNames
-from energy_patch.locate.dominance import Order
-from energy_patch.locate.facts import (
-    ORIGINAL_LOSS,
-    Call,
-    Config,
-    Facts,
-    Function,
-)
-from energy_patch.locate.imports import distributed, import_point, is_docstring
+from energy_patch.locate.dominance import Dominance
+from energy_patch.locate.facts import ORIGINAL_LOSS, Call, Facts, Function, Lead, LoneExit
+from energy_patch.locate.imports import distributed, import_point
+from energy_patch.locate.leads import OpenFile, leads
 from energy_patch.locate.logged import logged_energies
+from energy_patch.locate.lone_exits import lone_exits
 from energy_patch.locate.loss_calls import loss_calls, refuse_other_references
-from energy_patch.locate.model_uses import before_model, model_bound
 from energy_patch.locate.near_misses import near_misses
-from energy_patch.locate.rank_conditions import lone_exits, rank_conditions
-from energy_patch.locate.reached import Reached, Read, follow_imports
-from energy_patch.locate.signatures import arguments, function
-from energy_patch.locate.temperatures import passed_temperature
+from energy_patch.locate.reached import Following, Reached, Read, follow_imports, leading
 from energy_patch.refusal import NotCalled, Refusal
 from energy_patch.strategies.base import FOLDER_NAME
-from energy_patch.syntax.layout import (
-    STATEMENTS,
-    point_before,
-    statement_of,
-)
-from energy_patch.syntax.places import LinePoint, Span
-from energy_patch.syntax.scopes import Comprehension, Scope
 from energy_patch.syntax.source import Source, check_compiles
 from energy_patch.syntax.tree import Tree, deep_trees
-
-BLOCKS = (cst.IndentedBlock, cst.Module)
 
 
 def locate(script: Source, read: Read) -> tuple[Facts, ...]:
@@ -53,50 +40,98 @@ def locate(script: Source, read: Read) -> tuple[Facts, ...]:
         Refusal: it is not called in a way that can be patched.
     """
     check_compiles(script)  # at Python's own recursion limit: what is nested deeper crashes LibCST's parser
-    facts = _facts(script, script) if ORIGINAL_LOSS in script.text else None
     following = follow_imports(script, read)
-    named = [module for module in following.modules if ORIGINAL_LOSS in module.source.text]
-    reached = [_facts_of_module(module, script, following.used) for module in named]
-    reached = [item for item in reached if item.calls]
-    if not reached and not (facts and facts.calls):
-        unused = [
-            f"{_name(module.source.path, script)}, line {call.line}: a call in what this script does not use"
-            for module in named
-            for call in _facts_of_module(module, script).calls  # a module may also hand the loss on
-        ]
-        unread = [f"{_name(path, script)}: cannot be read as Python, and was left out" for path in following.unread]
-        raise NotCalled("not-found", near_misses(script, [*unused, *unread]))
-    return (facts or _facts(script, script), *reached)
+    with deep_trees():
+        entry = _opened(script, script)
+        named = [module for module in following.modules if ORIGINAL_LOSS in module.source.text]
+        used = following.used - _own_functions(entry)
+        opened = [(module, _opened(module.source, script, used)) for module in named]
+        opened = [(module, file) for module, file in opened if file.found]
+        if not entry.found and not opened:
+            raise NotCalled("not-found", near_misses(script, [*_unused(named, script), *_unread(following, script)]))
+        reached = [_facts(file, module) for module, file in opened]
+        ways, exits = _leads(following, entry, opened, script)
+        facts = _facts(entry)
+    return (replace(facts, leads=ways, warnings=(*facts.warnings, *exits)), *reached)
 
 
-def _facts_of_module(module: Reached, script: Source, used: frozenset[str] | None = None) -> Facts:
-    """A module's facts; a refusal says which file it speaks of."""
+def _opened(source: Source, script: Source, used: frozenset[str] | None = None) -> OpenFile:
+    """A parsed file with its calls of the loss; of a module, only those in what the script uses count.
+
+    Raises:
+        Refusal: the loss is used, too, in a way that cannot be patched.
+    """
+    name = "" if source is script else _name(source.path, script)
+    with _told_of(name):
+        tree = Tree(source, is_checked=True, script=script.path)
+        all_calls = loss_calls(tree)
+        found = [use for use in all_calls if used is None or _is_used(tree, use[0], used)]
+        if found or used is None:
+            refuse_other_references(tree, all_calls)
+    return OpenFile(name, tree, Callers(tree), tuple(found))
+
+
+def _is_used(tree: Tree, call: cst.Call, used: frozenset[str]) -> bool:
+    """Whether a module's call is run by whoever imports the module and uses these names: `__main__` blocks are not."""
+    name = top_level_name(tree, call)
+    top = [call, *tree.ancestors(call)][-2]
+    return name in used if name is not None else not (isinstance(top, cst.If) and "__main__" in tree.text(top.test))
+
+
+def _own_functions(entry: OpenFile) -> frozenset[str]:
+    """What a script that calls the loss itself defines: its `train` is not the one of a module."""
+    bindings = entry.tree.root.bindings
+    names = {name for name, bound in bindings.items() if any(item.kind in ("function", "class") for item in bound)}
+    return frozenset(names) if entry.found else frozenset()
+
+
+@contextmanager
+def _told_of(module: str) -> Iterator[None]:
+    """A refusal inside says which module it speaks of, if it is of one."""
     try:
-        return _facts(module.source, script, module, used)
+        yield
     except Refusal as refusal:
-        raise refusal.about(_name(module.source.path, script)) from None
+        raise (refusal.about(module) if module else refusal) from None
+
+
+def _leads(
+    following: Following, entry: OpenFile, opened: Sequence[tuple[Reached, OpenFile]], script: Source
+) -> tuple[tuple[Lead, ...], tuple[LoneExit, ...]]:
+    """The calls that lead from the script, through its modules, to a loss in another file."""
+    holding = {name for _, file in opened for call, _ in file.found if (name := top_level_name(file.tree, call))}
+    others = [module for module in leading(following.modules, holding) if module not in [item for item, _ in opened]]
+    between = [
+        OpenFile(_name(module.source.path, script), tree, Callers(tree))
+        for module in others
+        for tree in [Tree(module.source, is_checked=True, script=script.path)]
+    ]
+    return leads([entry, *(file for _, file in opened), *between]) if opened else ((), ())
+
+
+def _unused(named: Sequence[Reached], script: Source) -> Iterator[str]:
+    for module in named:
+        file = _opened(module.source, script)  # a module may also hand the loss on
+        for call, _ in file.found:
+            yield f"{file.name}, line {file.tree.line(call)}: a call in what this script does not use"
+
+
+def _unread(following: Following, script: Source) -> Iterator[str]:
+    for path in following.unread:
+        yield f"{_name(path, script)}: cannot be read as Python, and was left out"
 
 
 def _name(path: Path, script: Source) -> str:
     return path.relative_to(script.path.resolve().parent).as_posix()
 
 
-def _facts(source: Source, script: Source, reached: Reached | None = None, used: frozenset[str] | None = None) -> Facts:
-    """The facts of one file; of a module, only the calls in what the script uses count."""
-    with deep_trees():
-        return _located(Tree(source, is_checked=True, script=script.path), reached, used)
-
-
-def _located(tree: Tree, reached: Reached | None, used: frozenset[str] | None) -> Facts:
-    all_calls = loss_calls(tree)
-    found = [use for use in all_calls if used is None or top_level_name(tree, use[0]) in {None, *used}]
-    if found or used is None:
-        refuse_other_references(tree, all_calls)
-    callers = Callers(tree)
-    names = ConfigNames(tree, callers, Order(tree), found)
-    settings = None if reached else config(tree, names)
+def _facts(file: OpenFile, reached: Reached | None = None) -> Facts:
+    """The facts of one file."""
+    tree, callers, found = file.tree, file.callers, [*file.found]
+    names = ConfigNames(tree, callers, Dominance(tree), found)
     functions: dict[cst.FunctionDef, Function] = {}
-    calls = tuple(_call(tree, callers, names, settings, call, scope, functions) for call, scope in found)
+    with _told_of(file.name):
+        settings = None if reached else config(tree, names)
+        calls = tuple(call_facts(tree, callers, names, settings, call, scope, functions) for call, scope in found)
     first = _first_use(tree, calls)
     imports, relative = import_point(tree, found, first)
     return Facts(
@@ -106,9 +141,10 @@ def _located(tree: Tree, reached: Reached | None, used: frozenset[str] | None) -
         imports=imports,
         package=_package(tree, reached, relative),
         distributed=distributed(tree, first),
-        identifiers=_identifiers(tree),
+        identifiers=identifiers(tree),
         warnings=lone_exits(tree, callers, found),
         logged=logged_energies(tree, found),
+        branches=unreached_branches(tree, found),
         is_reached=reached is not None,
     )
 
@@ -133,126 +169,3 @@ def _first_use(tree: Tree, calls: Iterable[Call]) -> int:
     offsets = [call.function.start for call in calls] or [len(tree.source.text)]
     lines = [tree.first_line(statement) for statement in tree.module.body]
     return max(bisect_right(lines, tree.source.line_of(min(offsets))) - 1, 0)
-
-
-def _call(
-    tree: Tree,
-    callers: Callers,
-    names: ConfigNames,
-    settings: Config | None,
-    call: cst.Call,
-    scope: Scope,
-    functions: dict[cst.FunctionDef, Function],
-) -> Call:
-    start, end = tree.span(call.func)
-    around = scope.function()
-    definition = around.node if isinstance(around.node, cst.FunctionDef) else None
-    if definition is not None and definition not in functions:
-        functions[definition] = function(tree, callers, names, definition, around)
-    before, block = _line_before(tree, call)
-    instance = names.expression(scope, call)
-    bound = model_bound(tree, call, scope)
-    return Call(
-        line=tree.line(call),
-        function=Span(start, end),
-        arguments=arguments(tree, call),
-        config=instance,
-        before=before,
-        before_model=before and (before_model(tree, call, scope, bound) or before),
-        body=_body(tree, definition),
-        block=block,
-        enclosing=functions[definition] if definition is not None else None,
-        occupied=_occupied(tree, around),
-        local_names=_local_names(scope),
-        in_scope=_in_scope(tree, call, scope),
-        is_conditional=_is_conditional(tree, call),
-        model_bound=bound,
-        rank_lines=rank_conditions(tree, callers, call),
-        tau=passed_temperature(tree, call, scope, settings, instance),
-    )
-
-
-def _body(tree: Tree, definition: cst.FunctionDef | None) -> LinePoint | None:
-    """Where the first line of a function's body starts, behind its docstring; None where it has no lines of its own."""
-    if definition is None or not isinstance(definition.body, cst.IndentedBlock):
-        return None
-    first, *others = definition.body.body
-    return point_before(tree, others[0] if others and is_docstring(first) else first)
-
-
-def _is_conditional(tree: Tree, call: cst.Call) -> bool:
-    """Whether the statement that holds a call may run without it: `f(m) if m else 0`, `m and f(m)`."""
-    child: cst.CSTNode = call
-    for ancestor in tree.ancestors(call):
-        if isinstance(ancestor, STATEMENTS):
-            return False
-        if isinstance(ancestor, cst.IfExp) and child is not ancestor.test:
-            return True
-        if isinstance(ancestor, cst.BooleanOperation) and child is ancestor.right:
-            return True
-        child = ancestor
-    return False
-
-
-def _line_before(tree: Tree, call: cst.Call) -> tuple[LinePoint | None, tuple[int, ...]]:
-    statement = statement_of(tree, call)
-    block = tuple(id(ancestor) for ancestor in tree.ancestors(statement) if isinstance(ancestor, BLOCKS))
-    path = [call, *tree.ancestors(call)]
-    inner = path[: path.index(statement)]
-    in_expression_scope = any(isinstance(node, (cst.Lambda, *Comprehension)) for node in inner)
-    in_class = isinstance(tree.scopes[statement].node, cst.ClassDef)
-    is_elif = isinstance(statement, cst.If) and isinstance(tree.parents[statement], cst.If)
-    cannot = (
-        cst.SimpleStatementSuite,
-        cst.While,
-        cst.FunctionDef,
-        cst.ClassDef,
-        cst.Try,
-        cst.TryStar,
-        cst.Match,
-    )
-    if in_expression_scope or in_class or is_elif or isinstance(statement, cannot):
-        return None, block
-    return point_before(tree, statement), block
-
-
-def _occupied(tree: Tree, around: Scope) -> frozenset[str]:
-    """Every name that means something in a function, its own and those it reads from outside."""
-    names = set(around.bindings)
-    for name, scope in tree.names:
-        inside: Scope | None = scope
-        while inside is not None and inside is not around:
-            inside = inside.parent
-        if inside is around:
-            names.add(name.value)
-    return frozenset(names)
-
-
-def _local_names(scope: Scope | None) -> frozenset[str]:
-    names: set[str] = set()
-    while scope is not None and scope.parent is not None:
-        names |= set(scope.bindings)
-        scope = scope.parent
-    return frozenset(names)
-
-
-def _in_scope(tree: Tree, call: cst.Call, scope: Scope) -> frozenset[str]:
-    """Names bound around a call: in its own function only those that are bound above it."""
-    line = tree.line(call)
-    names: set[str] = set()
-    inner: Scope | None = scope
-    while inner is not None:
-        is_own = inner.function() is scope.function()
-        for name, bindings in inner.bindings.items():
-            parameter = any(binding.kind == "parameter" for binding in bindings)
-            if scope.owner(name) is inner and (
-                parameter or not is_own or any(tree.line(binding.node) < line for binding in bindings)
-            ):
-                names.add(name)
-        inner = inner.parent
-    return frozenset(names)
-
-
-def _identifiers(tree: Tree) -> frozenset[str]:
-    bound = {name for scope in tree.all_scopes for name in scope.bindings}
-    return frozenset(bound | {name.value for name, _ in tree.names})

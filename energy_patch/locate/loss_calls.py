@@ -19,7 +19,12 @@ from energy_patch.syntax.tree import Tree
 
 
 def loss_calls(tree: Tree) -> list[tuple[cst.Call, Scope]]:
-    """The calls that resolve to the original loss."""
+    """The calls that resolve to the original loss.
+
+    Raises:
+        Refusal: `ambiguous`, where a name may also mean something else; `unsupported`, where the script defines another
+            function of the loss's name.
+    """
     return [(call, scope) for call, scope in tree.calls if _is_loss(tree, call.func, scope)]
 
 
@@ -80,7 +85,11 @@ def _binds_loss(tree: Tree, node: cst.CSTNode) -> bool:
 
 
 def refuse_other_references(tree: Tree, found: list[tuple[cst.Call, Scope]]) -> None:
-    """If one reference cannot be rewritten, none is: a loss that is passed around would keep its local negatives."""
+    """If one reference cannot be rewritten, none is: a loss that is passed around would keep its local negatives.
+
+    Raises:
+        Refusal: `unsupported`, where the loss is used without being called.
+    """
     called = {call.func for call, _ in found}
     nodes: Iterable[tuple[cst.Name | cst.Attribute, Scope]] = [*tree.names, *tree.attributes]
     for node, scope in nodes:
@@ -91,7 +100,7 @@ def refuse_other_references(tree: Tree, found: list[tuple[cst.Call, Scope]]) -> 
         if _is_loss(tree, node, scope):
             message = (
                 f"{dotted_name(node)} is {_use(tree, node)} here, not called, so the patch cannot see what it will be "
-                "given; call it directly, or write a function of your own that calls it, and use that here"
+                "given; call the loss directly, or write a function of your own that calls it, and use that here"
             )
             raise Refusal("unsupported", message, line=tree.line(node))
 
@@ -101,12 +110,26 @@ def _use(tree: Tree, node: cst.CSTNode) -> str:
     parent = tree.parents[node]
     match parent:
         case cst.Arg() if isinstance(around := tree.parents[parent], cst.Call):
-            name = dotted_name(around.func)
-            return f"handed to {name}()" if name else "handed on"
-        case cst.DictElement() | cst.Element():
-            return "stored in a collection"
+            return f"passed to {_full_name(tree, around.func) or 'a call'}"
+        case cst.DictElement():
+            return "stored in a dict"
+        case cst.Element():
+            return f"stored in a {type(tree.parents[parent]).__name__.lower()}"
         case cst.Assign() | cst.AnnAssign() | cst.NamedExpr():
             return "given another name"
         case cst.Param():
             return "the default of a parameter"
+        case cst.Return():
+            return "returned"
     return "used"
+
+
+def _full_name(tree: Tree, node: cst.BaseExpression) -> str | None:
+    """A callee with the module that it is imported from: `functools.partial` for `partial`."""
+    name = dotted_name(node)
+    bindings = tree.scopes[node].resolve(name) if name is not None and node in tree.scopes else []
+    for binding in bindings:
+        around = tree.parents.get(binding.node)
+        if isinstance(around, cst.ImportFrom) and around.module is not None and not around.relative:
+            return f"{dotted_name(around.module)}.{name}"
+    return name

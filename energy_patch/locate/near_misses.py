@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import ast
 import io
 import re
 import tokenize
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from energy_patch.locate.facts import ORIGINAL_LOSS
 from energy_patch.strategies.registry import strategies
 from energy_patch.syntax.source import Source
 
 SIBLING = re.compile(r"\b(?:energy_\w*infonce\w*|compute_negative_energy)\b")
-STAR_IMPORT = re.compile(r"^\s*from\s+([\w.]+)\s+import\s+\*")
 
 
 def near_misses(source: Source, elsewhere: Sequence[str] = ()) -> str:
@@ -27,34 +27,57 @@ def near_misses(source: Source, elsewhere: Sequence[str] = ()) -> str:
 
 def _seen(source: Source) -> dict[int, str]:
     seen: dict[int, str] = {}
-    new_losses = {strategy.function for strategy in strategies().values()}
-    for number in range(1, len(source.line_starts) + 1):
-        if star := STAR_IMPORT.match(source.line_text(number)):
-            seen[number] = f"star import of {star[1]}, whose names cannot be told"
-    tokens = list(_tokens(source.text))
-    importing = False
-    for index, token in enumerate(tokens):
-        line = token.start[0]
-        if token.type in (tokenize.NEWLINE, tokenize.NL):
-            importing = importing and token.type == tokenize.NL
-        elif token.type == tokenize.COMMENT:
-            if re.search(rf"\b{ORIGINAL_LOSS}\s*\(", token.string):
-                seen[line] = "a call in a comment"
-        elif token.type == tokenize.STRING:
-            if re.fullmatch(rf"['\"]([\w.]+\.)?{ORIGINAL_LOSS}['\"]", token.string):
-                seen[line] = "its name in a string"
-        elif token.type == tokenize.NAME:
-            importing = importing or token.string in ("import", "from")
-            following = tokens[index + 1].string if index + 1 < len(tokens) else ""
-            if importing or line in seen:
-                continue
-            if token.string == ORIGINAL_LOSS:
-                seen[line] = "a call of a name that means something else here" if following == "(" else "rebound here"
-            elif following == "(" and token.string in new_losses:
-                seen[line] = f"{token.string} is already called"
-            elif following == "(" and SIBLING.fullmatch(token.string):
-                seen[line] = f"{token.string}, another loss"
+    for token in _tokens(source.text):
+        if token.type == tokenize.COMMENT and re.search(rf"\b{ORIGINAL_LOSS}\s*\(", token.string):
+            seen[token.start[0]] = "a call in a comment"
+        elif token.type == tokenize.STRING and re.fullmatch(rf"['\"]([\w.]+\.)?{ORIGINAL_LOSS}['\"]", token.string):
+            seen[token.start[0]] = "its name in a string, which cannot be followed; call the loss directly"
+    try:
+        tree = ast.parse(source.raw)
+    except (SyntaxError, ValueError, RecursionError):
+        return seen  # what was read before the fault is still worth naming
+    patched = {strategy.function for strategy in strategies().values()} - {""}
+    bound = [*_bound(tree)]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.names[0].name == "*":
+            module = "." * node.level + (node.module or "")
+            seen[node.lineno] = f"star import of {module}, which does not show where a name comes from"
+        elif isinstance(node, ast.Call):
+            name = _last_name(node.func)
+            if name == ORIGINAL_LOSS:
+                seen[node.lineno] = _call_of_unknown(node.func, bound)
+            elif name in patched:
+                seen[node.lineno] = f"{name} is already called"
+            elif SIBLING.fullmatch(name):
+                seen[node.lineno] = f"{name}, another loss"
+        elif isinstance(node, ast.expr) and _last_name(node) == ORIGINAL_LOSS and node.lineno not in seen:
+            seen[node.lineno] = f"a mention of {ast.unparse(node)} that is no call; call the loss directly"
     return seen
+
+
+def _call_of_unknown(callee: ast.expr, bound: Sequence[int]) -> str:
+    """Why a call by the loss's name is not taken for one of the loss."""
+    if isinstance(callee, ast.Attribute):
+        owner = ast.unparse(callee.value)
+        return f"a call of {owner}.{ORIGINAL_LOSS}: cannot tell what {owner} is; import the loss explicitly"
+    if bound:
+        return f"a call of what line {bound[0]} gives this name; give that another name"
+    return "cannot tell where this name comes from; import it explicitly"
+
+
+def _bound(tree: ast.Module) -> Iterator[int]:
+    """The lines that give the loss's name a value, imports aside."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.arg(arg=name) | ast.Name(id=name, ctx=ast.Store()) | ast.FunctionDef(name=name):
+                if name == ORIGINAL_LOSS:
+                    yield node.lineno
+
+
+def _last_name(node: ast.expr) -> str:
+    if isinstance(node, ast.Attribute):
+        return node.attr
+    return node.id if isinstance(node, ast.Name) else ""
 
 
 def _tokens(text: str) -> list[tokenize.TokenInfo]:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
 
 from energy_patch.locate.local_modules import local_module
 from energy_patch.refusal import Refusal
@@ -19,10 +18,14 @@ Statement = ast.Import | ast.ImportFrom
 
 @dataclass(frozen=True)
 class Reached:
-    """A local module, and whether the script leads to it by relative imports only."""
+    """A local module, and whether the script leads to it by relative imports only.
+
+    `definitions` are its top-level functions and classes with the names that stand in them.
+    """
 
     source: Source
     relative: bool
+    definitions: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,8 @@ class _Module:
 _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 
-class Following(NamedTuple):
+@dataclass(frozen=True)
+class Following:
     """What a script's imports lead to; `used` are the names that it uses, by itself and through these modules.
 
     `unread` are the local files that could not be read or parsed.
@@ -88,7 +92,22 @@ def follow_imports(script: Source, read: Read) -> Following:
     while len(used) > size:
         size = len(used)
         used = used.union(*(names for module in modules for name, names in module.definitions.items() if name in used))
-    return Following(tuple(Reached(module.source, module.relative) for module in modules), used, (*unread,))
+    return Following(
+        tuple(Reached(module.source, module.relative, module.definitions) for module in modules), used, (*unread,)
+    )
+
+
+def leading(modules: Sequence[Reached], names: Iterable[str]) -> tuple[Reached, ...]:
+    """The modules whose functions use one of some names, or a function that does."""
+    known, found, size = {*names}, dict[int, Reached](), -1
+    while len(known) > size:
+        size = len(known)
+        for module in modules:
+            using = {name for name, used in module.definitions.items() if used & known}
+            if using:
+                found[id(module)] = module
+                known |= using
+    return tuple(found.values())
 
 
 def imported_files(source: Source) -> frozenset[Path]:

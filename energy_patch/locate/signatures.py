@@ -8,14 +8,8 @@ import libcst as cst
 
 from energy_patch.locate.callers import Callers
 from energy_patch.locate.config_names import ConfigNames
-from energy_patch.locate.facts import (
-    Argument,
-    Bracketed,
-    Caller,
-    Function,
-    Item,
-    Parameter,
-)
+from energy_patch.locate.facts import Caller, Function
+from energy_patch.locate.written import Argument, Bracketed, Item, Parameter
 from energy_patch.refusal import Refusal
 from energy_patch.syntax.layout import (
     comma_end,
@@ -52,6 +46,11 @@ def _caller(tree: Tree, names: ConfigNames, call: cst.Call, scope: Scope, callee
 
 
 def arguments(tree: Tree, call: cst.Call) -> Bracketed:
+    """The arguments of a call as written.
+
+    Raises:
+        Refusal: `unsupported`, where an argument could not be followed by another one.
+    """
     text = tree.source.text
     open_ = tree.span(call.func)[1]
     while text[open_] != "(":

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import libcst as cst
 
-from energy_patch.locate.facts import ORIGINAL_PARAMETERS, Config, Temperature, is_number
+from energy_patch.locate.facts import ORIGINAL_PARAMETERS, Config, Temperature
+from energy_patch.locate.written import is_number
 from energy_patch.syntax.nodes import dotted_name
 from energy_patch.syntax.scopes import Scope
 from energy_patch.syntax.tree import Tree

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from energy_patch.locate.facts import ORIGINAL_LOSS, ORIGINAL_PARAMETERS, Argument, Call
+from energy_patch.locate.facts import ORIGINAL_LOSS, ORIGINAL_PARAMETERS, Call
+from energy_patch.locate.written import Argument
 from energy_patch.refusal import Refusal
 from energy_patch.rewrite.config_edits import config_value, option_value
 from energy_patch.rewrite.draft import Draft
@@ -12,7 +13,8 @@ from energy_patch.rewrite.edits import Edit, apply_edits
 from energy_patch.rewrite.insertions import append_items, insert_item
 from energy_patch.rewrite.replication import TITLE, Replication, refuse_lone_rank
 from energy_patch.rewrite.world_size import WorldSize
-from energy_patch.strategies.base import Option
+from energy_patch.strategies.base import Option, Strategy
+from energy_patch.strategies.registry import strategies
 
 
 def patch_calls(draft: Draft) -> None:
@@ -21,9 +23,9 @@ def patch_calls(draft: Draft) -> None:
     Raises:
         Refusal: a call cannot be handed what the new loss needs, or would hang.
     """
+    refuse_lone_rank(draft)
     replication, world_size = Replication(draft), WorldSize(draft)
     for call in draft.facts.calls:
-        refuse_lone_rank(draft, call)
         bound = call.bound()
         inner = replication.edits(call, bound["energy_model"]) if draft.replicates else []
         title, is_literal = TITLE, False
@@ -103,12 +105,18 @@ def _variable(draft: Draft, parameter: str) -> Option | None:
 def _variable_name(draft: Draft, call: Call, option: Option) -> str:
     name = str(draft.choice.value(option))
     if name not in call.in_scope:
+        others = [item.name for item in strategies().values() if item.function and not _needs_variable(item)]
         message = (
             f"strategy {draft.strategy.name} needs {option.keyword}, and no variable {name} has a value above this "
-            f"call; name the one that holds them with {option.flag} NAME, or take another strategy"
+            f"call; name the one that holds them with {option.flag} NAME, or take strategy "
+            f"{' or '.join(others)}"
         )
         raise Refusal("not-found", message, line=call.line)
     return name
+
+
+def _needs_variable(strategy: Strategy) -> bool:
+    return any(option.kind == "variable" for option in strategy.options)
 
 
 def _keywords(draft: Draft, call: Call, bound: dict[str, Argument], placed: set[str]) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from energy_patch.locate.facts import Call, ConfigField
+from energy_patch.locate.facts import Call, Config, ConfigField
 from energy_patch.refusal import Refusal
 from energy_patch.rewrite.draft import Draft
 from energy_patch.rewrite.insertions import line_edit, replace_default
@@ -47,7 +47,7 @@ def option_value(draft: Draft, call: Call, option: Option) -> str | None:
         return None
     if option == TAU and call.tau is not None:
         refuse_second_temperature(draft, call, call.tau)
-        for told in told_of_passed(call.tau, call):
+        for told in told_of_passed(draft, call.tau, call):
             draft.note(told)
         return None
     if option == TAU and (passed := passed_elsewhere(draft, call)) is not None:
@@ -71,10 +71,25 @@ def _field_value(draft: Draft, call: Call, option: Option) -> str:
         return text
     if existing is None:
         draft.new_fields[option.field] = (option, text)
-        _note(draft, option, text, f"the default of the config field {option.field}")
+        _note_alike(draft, config, option, text)
+        _note(draft, option, text, _place(config, option))
     if call.config is not None:
         return f"{call.config}.{option.field}"
     return draft.parameter(call, option.field, option.field, literal)
+
+
+def _place(config: Config, option: Option) -> str:
+    return f"the default of the {'option --' if config.is_parser else 'config field '}{option.field}"
+
+
+def _note_alike(draft: Draft, config: Config, option: Option, text: str) -> None:
+    """A field of the user's that means the same by its name, and its value: the loss does not read it."""
+    for item in config.fields:
+        if any(f"_{word}_" in f"_{item.name}_" for word in option.alike):
+            draft.note(
+                f"line {item.line}: the config has {item.name} = {item.default}, which the call of the loss does not "
+                f"pass; the loss reads {option.field} = {text}"
+            )
 
 
 def _note(draft: Draft, option: Option, text: str, where: str) -> None:
@@ -83,6 +98,11 @@ def _note(draft: Draft, option: Option, text: str, where: str) -> None:
 
 
 def _reuse(draft: Draft, existing: ConfigField, option: Option) -> None:
+    """Read a field that the config has already.
+
+    Raises:
+        Refusal: `conflict`, where it has another type, or another value than the one that was asked for.
+    """
     wanted = {"float": ("float", "int"), "int": ("int",), "str": ("str",)}[type(option.default).__name__]
     if existing.annotation.strip("\"'") not in wanted:
         message = (
@@ -101,18 +121,33 @@ def _reuse(draft: Draft, existing: ConfigField, option: Option) -> None:
 
 
 def add_fields(draft: Draft) -> None:
-    """The config class's new fields, behind its last one."""
+    """The config class's new fields, behind its last one; for an argument parser its new options."""
     config = draft.facts.config
     if config is None:
         return
     draft.names.update(draft.new_fields)
     for name, (option, value) in draft.new_fields.items():
-        code = f"{name}: {type(option.default).__name__} = {value}"
-        column = (config.comment_column or 0) - len(config.after_fields.indent)
-        gap = "  " if len(code) + 2 > column else ""
-        line = f"{code.ljust(column)}{gap}# {option.comment}"
-        title = f"{config.name} gains the field {name}"
-        draft.add(line_edit(draft.source, config.after_fields, [line]), title, tunable=True, holds={name: option.name})
+        kind = type(option.default).__name__
+        if config.is_parser:
+            line = f'{config.name}.add_argument("--{name}", type={kind}, default={value}, help="{option.comment}")'
+            title = f"{config.name} gains the option --{name}"
+        else:
+            line = _field_line(config, f"{name}: {kind} = {value}", option.comment)
+            title = f"{config.name} gains the field {name}"
+        holds = {_label(config, name): option.name}
+        draft.add(line_edit(draft.source, config.after_fields, [line]), title, tunable=True, holds=holds)
+
+
+def _field_line(config: Config, code: str, comment: str) -> str:
+    """A field with its comment in the column of the others'."""
+    column = (config.comment_column or 0) - len(config.after_fields.indent)
+    gap = "  " if len(code) + 2 > column else ""
+    return f"{code.ljust(column)}{gap}# {comment}"
+
+
+def _label(config: Config, name: str) -> str:
+    """What stands before the equals sign of a field's default."""
+    return "default" if config.is_parser else name
 
 
 def set_defaults(draft: Draft) -> None:
@@ -139,5 +174,7 @@ def set_defaults(draft: Draft) -> None:
         if existing.default != value:
             title = f"the default of {option.field} becomes {value}, it was {existing.default}"
             edit = replace_default(draft.source, existing, value)
-            draft.add(edit, title, tunable=True, holds={option.field: option.name})
+            assert draft.facts.config is not None
+            holds = {_label(draft.facts.config, option.field): option.name}
+            draft.add(edit, title, tunable=True, holds=holds)
     draft.notes += draft.strategy.notes(dict(draft.choice.values), replaced)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from energy_patch.locate.facts import listed
+from energy_patch.locate.written import listed
 from energy_patch.refusal import Refusal
 from energy_patch.rewrite.draft import Draft
 from energy_patch.rewrite.insertions import line_edit
@@ -10,7 +10,11 @@ from energy_patch.syntax.places import LinePoint
 
 
 def add_imports(draft: Draft) -> None:
-    """Import lines for all names that other edits use."""
+    """Import lines for all names that other edits use.
+
+    Raises:
+        Refusal: `unsupported`, where a module calls the loss in a place that no import can stand before.
+    """
     lines = []
     if draft.distributed_import is not None:
         lines.append(("import torch.distributed", f"import torch.distributed as {draft.distributed_import}"))

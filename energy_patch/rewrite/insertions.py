@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from energy_patch.locate.facts import Bracketed, ConfigField, Item
+from energy_patch.locate.facts import ConfigField
+from energy_patch.locate.written import Bracketed, Item
 from energy_patch.rewrite.edits import Edit
 from energy_patch.syntax.places import LinePoint
 from energy_patch.syntax.source import Source

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from energy_patch.locate.facts import Display, Facts
+from energy_patch.locate.facts import Facts
+from energy_patch.locate.written import Display
 from energy_patch.refusal import Refusal
 from energy_patch.rewrite.edits import Edit
 from energy_patch.rewrite.insertions import append_items
@@ -18,28 +19,47 @@ def logging_edits(facts: Facts, function: str) -> Iterator[tuple[Edit, str]]:
     """Edits with titles that log the figures; `function` is what `latest_metrics` is called in the script.
 
     Raises:
-        Refusal: `unsupported`, where the energies are not logged in exactly one dictionary.
+        Refusal: `unsupported`, where the energies are not logged in exactly one dictionary, or in a way that cannot be
+            repeated for other figures.
     """
     dictionaries = facts.logged.dictionaries
     if len(dictionaries) != 1:
         seen = f"{len(dictionaries)} dictionaries that do" if dictionaries else "no dictionary that does"
-        message = (
-            "--log-metrics adds to the one dictionary that holds the energies which the loss returns, and the function "
-            f"around the call has {seen}; leave --log-metrics out, and paste where you log: "
-            f"`from energy_losses.metrics import {LATEST_METRICS}` and "
-            f'`metrics["energy_top1"] = {LATEST_METRICS}()["top1"].item()`'
+        raise _refusal(
+            "adds to the one dictionary below the call that holds the energies which the loss returns, and the "
+            f"function around the call has {seen}",
+            facts.calls[0].line,
         )
-        raise Refusal("unsupported", message, line=facts.calls[0].line)
     (dictionary,) = dictionaries
-    assert dictionary.value is not None
     items = [
-        f'"{key}": ' + dictionary.value.replace("{figure}", f'{function}()["{figure}"]')
+        f'"{key}": {_value(dictionary).replace("{figure}", f"""{function}()["{figure}"]""")}'
         for key, figure in FIGURES.items()
     ]
     yield from _appended(facts.source, dictionary, items, "log the figures of the loss")
     for display in facts.logged.averages:
-        entries = [f'"{key}"' if display.value is None else f'"{key}": {display.value}' for key in FIGURES]
-        yield from _appended(facts.source, display, entries, "read the figures, too")
+        yield from _appended(facts.source, display, [*_entries(display)], "read the figures, too")
+
+
+def _value(display: Display) -> str:
+    if display.value is None:
+        raise _refusal("cannot repeat for other figures how this dictionary's energies are written", display.line)
+    return display.value
+
+
+def _entries(display: Display) -> Iterator[str]:
+    """An entry for each figure: its name alone in a list of names, else with a value as the others have."""
+    for key in FIGURES:
+        value = _value(display).replace("{key}", f'"{key}"')
+        yield value if display.value == "{key}" else f'"{key}": {value}'
+
+
+def _refusal(what: str, line: int) -> Refusal:
+    message = (
+        f"--log-metrics {what}; leave --log-metrics out, and paste where you log: "
+        f"`from energy_losses.metrics import {LATEST_METRICS}` and "
+        f'`metrics["energy_top1"] = {LATEST_METRICS}()["top1"].item()`'
+    )
+    return Refusal("unsupported", message, line=line)
 
 
 def _appended(source: Source, display: Display, items: list[str], title: str) -> Iterator[tuple[Edit, str]]:

@@ -11,9 +11,22 @@ from energy_patch.locate.facts import Facts, Temperature
 
 @dataclass(frozen=True)
 class PassedTemperatures:
-    """What the calls of a run pass by themselves, each with its file and line."""
+    """What the calls of a run pass by themselves, each with its file and line.
+
+    `handed` is what is passed to functions that hold a call in another file: the function, the file that calls it, the
+    parameter and its value.
+    """
 
     found: tuple[tuple[Path, int, Temperature], ...]
+    handed: tuple[tuple[str, str, str, str], ...] = ()
+
+    def given(self, function: str, parameter: str) -> tuple[str, ...]:
+        """What other files pass for a parameter, in words."""
+        return tuple(
+            f"{file} passes {parameter}={value}"
+            for called, file, name, value in self.handed
+            if (called, name) == (function, parameter)
+        )
 
     @property
     def shared(self) -> tuple[Path, int, Temperature] | None:
@@ -24,6 +37,11 @@ class PassedTemperatures:
 
 def passed_temperatures(run: Sequence[Facts]) -> PassedTemperatures:
     """The temperatures that the calls in a run's files pass."""
-    return PassedTemperatures(
-        tuple((facts.source.path, call.line, call.tau) for facts in run for call in facts.calls if call.tau is not None)
-    )
+    found = [(facts.source.path, call.line, call.tau) for facts in run for call in facts.calls if call.tau is not None]
+    handed = [
+        (lead.function, lead.file or facts.source.path.name, name, value)
+        for facts in run
+        for lead in facts.leads
+        for name, value in lead.passed
+    ]
+    return PassedTemperatures(tuple(found), tuple(handed))

@@ -23,7 +23,7 @@ def make_plan(
     choice: Choice,
     recorded: dict[str, Value],
     *,
-    synchronise: bool,
+    replicates: bool,
     logs: bool = False,
     run: Sequence[Facts] = (),
 ) -> Plan:
@@ -32,7 +32,7 @@ def make_plan(
     Raises:
         Refusal: the file cannot be patched so; nothing was written.
     """
-    draft = Draft(facts, strategy, choice, replicates=synchronise, passed=passed_temperatures(run or (facts,)))
+    draft = Draft(facts, strategy, choice, replicates=replicates, passed=passed_temperatures(run or (facts,)))
     patch_calls(draft)
     note_run(draft, run or (facts,))
     thread_parameters(draft)
@@ -47,12 +47,16 @@ def make_plan(
 
 
 def _warn(draft: Draft) -> None:
+    for branch in draft.facts.branches:
+        only, never = "comes to the patched loss only where", "does not come to the patched loss where"
+        draft.note(f"line {branch.line}: a run {only if branch.is_reached else never} `{branch.test}` holds")
     if not draft.replicates:
         draft.notes.append(
             "--no-sync: the ranks train separate energy models, unless something else averages their gradients"
         )
-    draft.notes += [
-        f"warning, line {item.line}: {item.what} on one rank alone, and the other ranks then wait for it; "
-        "take the decision on all ranks together"
-        for item in draft.facts.warnings
-    ]
+    for item in draft.facts.warnings:
+        where = f"{item.file}:{item.line}" if item.file else f"line {item.line}"
+        draft.note(
+            f"warning, {where}: {item.what} on one rank alone, and the other ranks then wait for it; take the decision "
+            "on all ranks together"
+        )

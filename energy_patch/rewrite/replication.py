@@ -4,29 +4,38 @@ from __future__ import annotations
 
 import re
 
-from energy_patch.locate.facts import Argument, Call
+from energy_patch.locate.facts import Call
+from energy_patch.locate.written import Argument
 from energy_patch.refusal import Refusal
 from energy_patch.rewrite.draft import Draft
 from energy_patch.rewrite.edits import Edit
 from energy_patch.rewrite.insertions import line_edit
 
+_LONE_RANK = (
+    "is computed only where a condition on the rank holds, but after the patch the ranks exchange what they have and "
+    "would wait for each other for ever; compute the loss on every rank, or under torch.no_grad()"
+)
 TITLE = "the ranks' energy models are kept equal"
 _DOTTED_NAME = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)*")
 
 
-def refuse_lone_rank(draft: Draft, call: Call) -> None:
+def refuse_lone_rank(draft: Draft) -> None:
     """Refuse a loss that only some ranks compute: in a collective, each would wait for the others.
 
     Raises:
         Refusal: `unsupported`.
     """
-    if call.rank_lines and (draft.strategy.function or draft.replicates):
-        message = (
-            f"the loss on line {call.line} is computed only where a condition on the rank holds, but after the "
-            "patch the ranks exchange what they have and would wait for each other for ever; compute the loss on "
-            "every rank, or under torch.no_grad()"
-        )
-        raise Refusal("unsupported", message, line=call.rank_lines[0])
+    if not draft.strategy.function and not draft.replicates:
+        return
+    for call in draft.facts.calls:
+        for line in call.rank_lines:
+            raise Refusal("unsupported", f"the loss on line {call.line} {_LONE_RANK}", line=line)
+    for lead in draft.facts.leads:
+        for line in lead.rank_lines:
+            refusal = Refusal(
+                "unsupported", f"{lead.function} on line {lead.line} holds the loss and {_LONE_RANK}", line=line
+            )
+            raise refusal.about(lead.file) if lead.file else refusal
 
 
 class Replication:
@@ -56,7 +65,7 @@ class Replication:
 
 
 def runs_before(other: Call, call: Call) -> bool:
-    """Whether a line before an earlier call has surely run before this one: it stands in a block around it."""
+    """Whether a line before an earlier call has always run before this one: it stands in a block around it."""
     return other.enclosing is call.enclosing and call.block[-len(other.block) :] == other.block
 
 

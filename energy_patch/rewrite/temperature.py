@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from energy_patch.locate.facts import ORIGINAL_TAU, Argument, Call, Caller, Facts, Temperature
+from energy_patch.locate.facts import ORIGINAL_TAU, Call, Caller, Facts, Temperature
+from energy_patch.locate.written import Argument
 from energy_patch.refusal import Refusal
 from energy_patch.rewrite.draft import Draft
 from energy_patch.strategies.base import TAU, TAU_MEASURED, Strategy
@@ -28,12 +29,15 @@ def refuse_second_temperature(draft: Draft, call: Call, tau: Temperature) -> Non
         raise Refusal("conflict", message, line=call.line)
 
 
-def told_of_passed(tau: Temperature, call: Call) -> Iterator[str]:
+def told_of_passed(draft: Draft, tau: Temperature, call: Call) -> Iterator[str]:
     """What a person should know of a call that keeps the temperature it passes."""
+    given: list[str] = []
+    if call.enclosing is not None and tau.origin == "parameter":
+        inside = [(caller.line, _given(caller, call, tau.name)) for caller in call.enclosing.callers]
+        given += [f"line {line} passes {text}" for line, text in inside if text is not None]
+        given += draft.passed.given(call.enclosing.name, tau.name)
     told = f"line {call.line}: the temperature stays {tau.text}, as the call passes it{_origin(tau, call)}"
-    callers = call.enclosing.callers if call.enclosing is not None and tau.origin == "parameter" else ()
-    given = [(caller.line, text) for caller in callers if (text := _given(caller, call, tau.name)) is not None]
-    yield told + "".join(f"; line {line} passes {text}" for line, text in given)
+    yield "; ".join([told, *given])
     if tau.value is not None and not given and float(tau.value) > float(TAU.default):
         yield f"{_change(tau, call, repr(TAU.default))} for a lower temperature ({TAU_MEASURED})"
 
@@ -84,7 +88,7 @@ def _origin(tau: Temperature, call: Call) -> str:
     if tau.origin == "literal" or tau.origin == "other":
         return ""
     if tau.origin != "parameter":
-        kind = "the config's field " if tau.origin == "field" else ""
+        kind = "the setting " if tau.origin == "field" else ""
         return f" ({kind}{tau.name}{f' = {tau.value}' if tau.value else ''}, line {tau.line})"
     function = f" of {call.enclosing.name}" if call.enclosing is not None else ""
     default = f", {tau.value} by default" if tau.value else ""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import ast
 from collections.abc import Mapping
 
-from energy_patch.locate.facts import Argument, Bracketed, Caller, Function, listed
+from energy_patch.locate.facts import Caller, Function
+from energy_patch.locate.written import Argument, Bracketed, listed
 from energy_patch.rewrite.draft import Draft, NewParameter
 from energy_patch.rewrite.insertions import append_items
 

@@ -31,7 +31,8 @@ class Option:
         `field`: a new config field called `field`, handed to the loss as `keyword`;
         `default`: the default of the user's own config field `field`;
         `variable`: the name of a variable in scope at the call, handed to the loss as `keyword`.
-    `only_when_given` leaves the field out unless the option is on the command line.
+    `only_when_given` leaves the field out unless the option is on the command line. `alike` are words in the names of
+    fields that mean the same.
     """
 
     flag: str
@@ -42,6 +43,7 @@ class Option:
     keyword: str = ""
     comment: str = ""
     only_when_given: bool = False
+    alike: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -89,6 +91,7 @@ TAU = Option(
     field="energy_tau",
     keyword="tau",
     comment="Temperature of the energy model's InfoNCE loss",
+    alike=("tau", "temperature"),
 )
 TAU_MEASURED = (
     "energies within 2 of each other need it near 0.07: held-out top-1 of 24 on the original script, patched, 8 x 3, "
@@ -113,6 +116,7 @@ NUM_NEGATIVES = Option(
     field="energy_num_negatives",
     keyword="num_negatives",
     comment="Explicit negatives for each sample of the energy loss",
+    alike=("num_negatives", "n_negatives"),
 )
 LAYER_ACTIONS = Option(
     "--layer-actions",

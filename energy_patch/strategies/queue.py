@@ -13,6 +13,7 @@ QUEUE_SIZE = Option(
     field="energy_queue_size",
     keyword="queue_size",
     comment="Latest actions of all ranks kept as further negatives of the energy loss",
+    alike=("queue_size", "queue_length"),
 )
 
 

@@ -19,8 +19,8 @@ from libcst.metadata import CodeRange
 
 from energy_patch.refusal import Refusal
 from energy_patch.syntax.positions import Positions
-from energy_patch.syntax.scopes import walk
 from energy_patch.syntax.source import LINE_END, Source, check_compiles, parse
+from energy_patch.syntax.walk import walk
 
 RECURSION_LIMIT = 6000  # a sum of a thousand terms is a tree a thousand deep
 
@@ -121,9 +121,6 @@ class Tree:
     def line(self, node: cst.CSTNode) -> int:
         """The 1-based line on which a node starts."""
         return self._position(node).start.line
-
-    def last_line(self, node: cst.CSTNode) -> int:
-        return self._position(node).end.line
 
     def ancestors(self, node: cst.CSTNode) -> Iterator[cst.CSTNode]:
         """The node's parent, that one's parent, and so on up to the module."""

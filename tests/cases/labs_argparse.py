@@ -73,6 +73,7 @@ parser.add_argument("--lr", type=float, default=1e-3)
 parser.add_argument("--batch-size", type=int, default=2)
 parser.add_argument("--epochs", type=int, default=2)
 parser.add_argument("--local-rank", type=int, default=int(os.environ.get("LOCAL_RANK", 0)))
+parser.add_argument("--energy_tau", type=float, default=0.07, help="Temperature of the energy model's InfoNCE loss")
 
 
 def main():
@@ -100,7 +101,7 @@ def train(loader, policy, energy_model, optimizer, epoch, args):
         loss = (pred - batch["actions"]).pow(2).mean()
         replicate(energy_model)
         world_size = dist.get_world_size() if dist.is_initialized() else 1
-        loss = loss + distributed_energy_inbatch_swap_infonce(energy_model, hidden.detach(), batch["actions"], batch["pad_mask"], tau=0.07, world_size=world_size)[0]
+        loss = loss + distributed_energy_inbatch_swap_infonce(energy_model, hidden.detach(), batch["actions"], batch["pad_mask"], tau=args.energy_tau, world_size=world_size)[0]
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -104,6 +104,7 @@ def test_temperatures_that_differ_are_said_to(script: Path, energy_patch: Comman
     ("case", "words"),
     [
         ("labs_composite_loss", "the temperature stays tau, as the call passes it (a parameter of energy_"),
+        ("labs_composite_loss", "0.5 by default, line 29); train.py passes tau=cfg.tau"),
         ("labs_script_and_module", "losses.py: line 10: the temperature is 0.2, as the call on train.py passes it"),
     ],
 )

@@ -1,5 +1,5 @@
 # energy-patch apply
-# refused (unsupported): losses.py, line 3: energy_inbatch_swap_infonce is stored in a collection here, not called
+# refused (unsupported): losses.py, line 3: energy_inbatch_swap_infonce is stored in a dict here, not called
 # ==== train.py ====
 import torch
 import torch.distributed as dist

@@ -1,5 +1,5 @@
 # energy-patch apply
-# refused (unsupported), line 8: handed to torch.compile() here, not called
+# refused (unsupported), line 8: passed to torch.compile here, not called
 import torch
 import torch.distributed as dist
 

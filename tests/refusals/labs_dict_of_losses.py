@@ -1,5 +1,5 @@
 # energy-patch apply
-# refused (unsupported), line 10: stored in a collection here, not called, so the patch cannot see what it will be given
+# refused (unsupported), line 10: stored in a dict here, not called, so the patch cannot see what it will be given
 import torch
 import torch.distributed as dist
 

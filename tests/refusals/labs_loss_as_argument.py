@@ -1,5 +1,5 @@
 # energy-patch apply
-# refused (unsupported), line 16: handed to train() here, not called
+# refused (unsupported), line 16: passed to train here, not called
 import torch
 import torch.distributed as dist
 

@@ -1,5 +1,5 @@
 # energy-patch apply
-# refused (unsupported), line 11: handed to compute() here, not called
+# refused (unsupported), line 11: passed to compute here, not called
 import torch
 import torch.distributed as dist
 

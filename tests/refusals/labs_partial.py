@@ -1,5 +1,5 @@
 # energy-patch apply
-# refused (unsupported), line 9: handed to partial() here, not called, so the patch cannot see what it will be given; call it directly
+# refused (unsupported), line 9: passed to functools.partial here, not called, so the patch cannot see what it will be given; call the loss directly
 import torch
 import torch.distributed as dist
 

@@ -1,4 +1,4 @@
 # energy-patch apply
-# refused (not-found): line 3: star import of energy.energy_model
+# refused (not-found): line 4: cannot tell where this name comes from; import it explicitly
 from energy.energy_model import *
 x = energy_inbatch_swap_infonce(m, h, a)

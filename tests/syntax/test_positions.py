@@ -8,8 +8,6 @@ import libcst as cst
 import pytest
 from libcst.metadata import PositionProvider
 
-from energy_patch.syntax.positions import Positions
-
 TEXT = 'x = 1\n\n\n# above\ndef f(a):\n    return "é" + a  # 上\n'
 
 
@@ -31,6 +29,8 @@ def test_libcst_still_has_the_parts_that_positions_are_read_by() -> None:
 
 
 def test_positions_are_libcsts_own() -> None:
+    from energy_patch.syntax.positions import Positions  # a part that has moved is told by the test above
+
     module = cst.parse_module(TEXT)
     whole = cst.MetadataWrapper(module, unsafe_skip_copy=True).resolve(PositionProvider)
     positions = Positions(module, TEXT.split("\n"))
@@ -45,6 +45,8 @@ def test_positions_are_libcsts_own() -> None:
 
 @pytest.mark.parametrize("text", ["try:\n    x\nexcept E :\n    y\n", "x = 1;  y\n"])
 def test_a_line_that_is_printed_otherwise_is_known(text: str) -> None:
+    from energy_patch.syntax.positions import Positions
+
     module = cst.parse_module(text)
     positions = Positions(module, text.split("\n"))
     positions.print(module.body[0], 1)

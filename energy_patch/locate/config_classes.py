@@ -1,0 +1,117 @@
+"""The dataclasses of a script: their fields, bases and subclasses, and what makes an instance."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import libcst as cst
+
+from energy_patch.locate.callers import called_name
+from energy_patch.syntax.nodes import dotted_name
+from energy_patch.syntax.scopes import Binding
+from energy_patch.syntax.tree import Tree
+
+# How an instance is made from a config class, other than by calling it.
+PARSERS = frozenset({"parse", "cli", "structured", "parse_config", "load_config", "from_cli", "CLI"})
+CLASS_METHODS = re.compile(r"(?:from|load|parse|read|build|make|create|get|default|new)(?:_\w+)?")
+
+
+def breaks_subclasses(tree: Tree, node: cst.ClassDef) -> bool:
+    """Whether a new last field of a dataclass would come before fields of a subclass that then fail or shift."""
+    has_default = any(part.value is not None for part in _annotated_fields(node))
+    for other in _subclasses(tree, node):
+        if any(_is_true(item, "kw_only") for item in other.decorators):
+            continue
+        own = [*_annotated_fields(other)]
+        if not has_default and any(part.value is None for part in own):
+            return True
+        for call, scope in tree.calls:
+            means_it = any(binding.node is other for binding in scope.resolve(dotted_name(call.func) or ""))
+            if own and means_it and any(argument.keyword is None for argument in call.args):
+                return True
+    return False
+
+
+def _subclasses(tree: Tree, node: cst.ClassDef) -> list[cst.ClassDef]:
+    found: list[cst.ClassDef] = []
+    for other in dataclasses_of(tree):
+        if any(base is node or base in found for base in bases(tree, other)):
+            found.append(other)
+    return found
+
+
+def bases(tree: Tree, node: cst.ClassDef) -> Iterator[cst.ClassDef]:
+    """The classes of this file that a class is derived from, the nearest first."""
+    for argument in node.bases:
+        for binding in tree.root.resolve(dotted_name(argument.value) or ""):
+            if isinstance(binding.node, cst.ClassDef) and binding.node is not node:
+                yield binding.node
+                yield from bases(tree, binding.node)
+
+
+def dataclasses_of(tree: Tree) -> Iterator[cst.ClassDef]:
+    for bindings in tree.root.bindings.values():
+        for binding in bindings:
+            if isinstance(binding.node, cst.ClassDef) and any(
+                called_name(item.decorator) == "dataclass" for item in binding.node.decorators
+            ):
+                yield binding.node
+
+
+def _annotated_fields(node: cst.ClassDef) -> Iterator[cst.AnnAssign]:
+    for statement in node.body.body:
+        for part in getattr(statement, "body", ()) if isinstance(statement, cst.SimpleStatementLine) else ():
+            if isinstance(part, cst.AnnAssign) and isinstance(part.target, cst.Name):
+                yield part
+
+
+def field_names(node: cst.ClassDef) -> Iterator[str]:
+    for part in _annotated_fields(node):
+        yield cst.ensure_type(part.target, cst.Name).value
+
+
+def _is_true(decorator: cst.Decorator, keyword: str) -> bool:
+    call = decorator.decorator
+    return isinstance(call, cst.Call) and any(
+        argument.keyword is not None and argument.keyword.value == keyword and dotted_name(argument.value) == "True"
+        for argument in call.args
+    )
+
+
+def annotated_class(annotation: cst.Annotation | None) -> str | None:
+    """The class that an annotation names: `C`, `"C"`, `m.C`, `Optional[C]` or `C | None`."""
+    node: cst.BaseExpression | None = annotation.annotation if annotation else None
+    if isinstance(node, cst.Subscript) and called_name(node.value) == "Optional":
+        element = node.slice[0].slice
+        node = element.value if isinstance(element, cst.Index) else None
+    if isinstance(node, cst.BinaryOperation) and isinstance(node.right, cst.Name) and node.right.value == "None":
+        node = node.left
+    if isinstance(node, cst.SimpleString):
+        return str(node.raw_value)
+    return dotted_name(node) if node is not None else None
+
+
+def makes_instance(binding: Binding, name: str) -> bool:
+    """Whether a name is given an instance of a class: by annotation or by what makes one."""
+    if isinstance(binding.node, cst.Param):
+        return annotated_class(binding.node.annotation) == name
+    if isinstance(binding.node, cst.AnnAssign) and annotated_class(binding.node.annotation) == name:
+        return True
+    targets = binding.node.targets if isinstance(binding.node, cst.Assign) else ()
+    is_whole = all(isinstance(target.target, cst.Name | cst.Attribute) for target in targets)
+    return binding.kind == "assign" and is_whole and is_instance(binding.value, name)
+
+
+def is_instance(value: cst.CSTNode | None, name: str) -> bool:
+    """`C(...)`, `C.load(...)` or `parse(C)`."""
+    if not isinstance(value, cst.Call):
+        return False
+    callee = dotted_name(value.func) or ""
+    if callee == name:
+        return True
+    first, _, method = callee.partition(".")
+    if first == name:
+        return bool(CLASS_METHODS.fullmatch(method))
+    of_class = any(dotted_name(argument.value) == name for argument in value.args)
+    return of_class and callee.rsplit(".", 1)[-1] in PARSERS

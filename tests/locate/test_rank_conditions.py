@@ -1,0 +1,189 @@
+"""Which conditions on the rank stop a patch, and which iterations one rank may leave alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from energy_patch.locate.facts import Facts
+from energy_patch.locate.locator import locate
+from energy_patch.syntax.source import decode_source, read_source
+from tests.conftest import Command, snapshot
+
+IMPORT = "from energy.energy_model import energy_inbatch_swap_infonce\n"
+LOSS = "energy_inbatch_swap_infonce(m, h, a)"
+
+
+def facts_of(text: str) -> Facts:
+    source = decode_source(Path("train.py"), (IMPORT + text).encode())
+    (facts,) = locate(source, read_source)
+    return facts
+
+
+ON_ONE_RANK = [
+    "rank == 0",
+    "not rank",
+    "dist.get_rank() == 0",
+    'os.environ["RANK"] == "0"',
+    'int(os.environ["LOCAL_RANK"]) == 0',
+    'int(os.environ.get("RANK", 0)) == 0',
+    'os.getenv("SLURM_PROCID", "0") == "0"',
+    "trainer.is_global_zero",
+    "accelerator.is_main_process",
+    "self.is_main and step > 3",
+    "step > 3 or rank == 0",
+    "zero",
+    "not zero",
+    "zero is True",
+    "number == 0",
+    "is_zero()",
+    "(r := dist.get_rank()) == 0",
+    "rank % 8 == 0",
+    "args.gpu == 0",
+    "gpu % per_node == 0",
+    "rank in (0, 1)",
+    "rank > 0",
+    "rank == world_size - 1",
+    "0 <= rank < 4",
+]
+ON_ALL_RANKS = [
+    "gpu >= 0",
+    "args.gpu",
+    "gpu is not None",
+    'device_id != "cpu"',
+    'args.gpu == "cuda"',
+    "rank >= 0",
+    "0 <= rank",
+    "rank != -1",
+    "rank > -1",
+    "rank is not None",
+    "rank < world_size",
+    "0 <= rank < dist.get_world_size()",
+    '"RANK" in os.environ',
+    'os.environ.get("RANK") is not None',
+    "lora_rank == 0",
+    "step == 0",
+    "device_ids[0] > 0",
+    "value > 0",
+    "dist.is_initialized()",
+]
+ABOVE = """
+def is_zero():
+    return dist.get_rank() == 0
+
+
+def train(m, h, a, rank, gpu, value=model_of(rank)):
+    zero = dist.get_rank() == 0
+    number = dist.get_rank() if dist.is_initialized() else 0
+"""
+
+
+@pytest.mark.parametrize("test", ON_ONE_RANK)
+def test_on_one_rank(test: str) -> None:
+    facts = facts_of(f"{ABOVE}    if {test}:\n        return {LOSS}\n")
+    assert facts.calls[0].rank_lines == (10,)
+
+
+@pytest.mark.parametrize("test", ON_ALL_RANKS)
+def test_on_all_ranks(test: str) -> None:
+    facts = facts_of(f"{ABOVE}    if {test}:\n        return {LOSS}\n")
+    assert facts.calls[0].rank_lines == ()
+
+
+@pytest.mark.parametrize(
+    ("body", "lines"),
+    [
+        (f"    match rank:\n        case 0:\n            return {LOSS}\n", (3,)),
+        (f"    match step:\n        case 0:\n            return {LOSS}\n", ()),
+        (f"    if rank != 0:\n        sys.exit()\n    return {LOSS}\n", (3,)),
+        (f"    if rank != 0:\n        raise SystemExit\n    return {LOSS}\n", (3,)),
+        (f"    if rank == 0:\n        pass\n    else:\n        return\n    return {LOSS}\n", (3,)),
+        (f"    if rank != 0:\n        print(1)\n    return {LOSS}\n", ()),
+        (f"    if rank < 0:\n        raise ValueError\n    return {LOSS}\n", ()),
+        (f"    if rank == 0:\n        with torch.no_grad():\n            return {LOSS}\n", ()),
+        (f"    for i in h:\n        if rank != 0:\n            continue\n        {LOSS}\n", (4,)),
+        (f"    for i in h:\n        if rank != 0:\n            continue\n    {LOSS}\n", ()),
+        (f"    return rank == 0 and {LOSS}\n", (3,)),
+        (f"    return {LOSS} if rank == 0 else 0\n", (3,)),
+    ],
+)
+def test_around_the_call(body: str, lines: tuple[int, ...]) -> None:
+    assert facts_of(f"def train(m, h, a, rank, step):\n{body}").calls[0].rank_lines == lines
+
+
+def test_a_decorator() -> None:
+    assert facts_of(f"@rank_zero_only\ndef step(m, h, a):\n    return {LOSS}\n").calls[0].rank_lines == (3,)
+    assert facts_of(f"@torch.compile\ndef step(m, h, a):\n    return {LOSS}\n").calls[0].rank_lines == ()
+
+
+@pytest.mark.parametrize(
+    ("body", "lines"),
+    [
+        ("if torch.isfinite(loss):\n    loss.backward()\n", [4]),
+        ("if torch.isfinite(loss):\n    accelerator.backward(loss)\n", [4]),
+        ("if torch.isfinite(loss):\n    loss.backward()\nelse:\n    (0 * loss).backward()\n", []),
+        ("if step % 2:\n    loss.backward()\n", []),
+        ("if torch.isfinite(loss):\n    log(loss)\n", []),
+        ("if pos.item() > 3:\n    continue\n", [4]),
+        ("if loss is None:\n    continue\n", []),
+        ("total += loss\nif total > 3:\n    break\n", [5]),
+        ("total: float = loss.item()\nif total > 3:\n    break\n", [5]),
+        ("if self.skip:\n    continue\n", []),
+        ("self.loss = loss\nif self.loss > 3:\n    continue\n", [5]),
+        ("self.loss = loss\nif self.skip:\n    continue\n", []),
+        ("try:\n    loss.backward()\nexcept RuntimeError:\n    continue\n", [6]),
+        ("try:\n    loss.backward()\nexcept RuntimeError:\n    raise\n", []),
+        ("try:\n    log(loss)\nexcept RuntimeError:\n    continue\n", []),
+    ],
+)
+def test_iterations_that_one_rank_may_leave(body: str, lines: list[int]) -> None:
+    indented = "".join(f"    {line}\n" for line in body.splitlines())
+    facts = facts_of(f"for m, h, a in data:\n    loss, pos, _ = {LOSS}\n{indented}")
+    assert [item.line for item in facts.warnings] == lines
+
+
+MODULE = f"{IMPORT}\n\ndef energy_loss(m, h, a):\n    return {LOSS}\n"
+HELPER = "from losses import energy_loss\n\n\ndef both(m, h, a):\n    return h.sum() + energy_loss(m, h, a)[0]\n"
+CLASS = f"{IMPORT}\n\nclass Criterion:\n    def forward(self, m, h, a):\n        return {LOSS}\n"
+
+
+@pytest.mark.parametrize(
+    ("modules", "top", "call"),
+    [
+        ({"losses.py": MODULE}, "from losses import energy_loss", "energy_loss(m, h, a)"),
+        ({"losses.py": MODULE}, "import losses", "losses.energy_loss(m, h, a)"),
+        ({"losses.py": MODULE, "helper.py": HELPER}, "from helper import both", "both(m, h, a)"),
+        ({"losses.py": CLASS}, "from losses import Criterion\ncriterion = Criterion()", "criterion(m, h, a)"),
+        ({"losses.py": CLASS}, "from losses import Criterion\ncriterion = Criterion()", "criterion.forward(m, h, a)"),
+    ],
+)
+def test_around_what_leads_to_a_module(
+    modules: dict[str, str], top: str, call: str, tmp_path: Path, energy_patch: Command
+) -> None:
+    for name, text in modules.items():
+        (tmp_path / name).write_text(text)
+    script = tmp_path / "train.py"
+    head = f"{top}\nfor m, h, a, rank in data:\n"
+    line = head.count("\n") + 1
+    script.write_text(f"{head}    if rank == 0:\n        {call}[0].backward()\n")
+    before = snapshot(tmp_path)
+    ran = energy_patch("apply", "--json", script)
+    (answer,) = ran.json["scripts"]
+    assert (ran.exit_code, answer["reason"], answer["line"]) == (1, "unsupported", line)
+    assert f"on line {line + 1} holds the loss and is computed only where a condition on the rank" in answer["message"]
+    assert snapshot(tmp_path) == before
+
+    script.write_text(f"{head}    loss = {call}[0]\n    if loss.isnan():\n        continue\n    loss.backward()\n")
+    ran = energy_patch("apply", script)
+    assert ran.exit_code == 0, ran.stderr
+    assert f"warning, line {line + 1}: `if loss.isnan()` leaves the iteration on one rank alone" in ran.stderr
+
+
+def test_around_what_leads_on_in_between(tmp_path: Path, energy_patch: Command) -> None:
+    (tmp_path / "losses.py").write_text(MODULE)
+    (tmp_path / "helper.py").write_text(HELPER.replace("    return", "    if m.rank == 0:\n        return"))
+    (tmp_path / "train.py").write_text("from helper import both\nboth(m, h, a).backward()\n")
+    (answer,) = energy_patch("apply", "--json", tmp_path / "train.py").json["scripts"]
+    assert (answer["reason"], answer["line"]) == ("unsupported", None)
+    assert answer["message"].startswith("helper.py, line 5: energy_loss on line 6 holds the loss")

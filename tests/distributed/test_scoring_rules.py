@@ -81,3 +81,19 @@ def test_a_dropout_that_pairs_share_is_found(monkeypatch: pytest.MonkeyPatch, ch
         assert different() == 12
         monkeypatch.setattr(pair_calls, "_key", lambda func, name, args, kwargs: (func, pair_calls._identity(args)))
     assert different() < 12
+
+
+def test_memory_that_tensors_share_unnoticed_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, batch = zoo.build(kinds.in_place_through_a_view), plain.make_batch(3)  # type: ignore[attr-defined]
+    check_equal(model, batch, make_candidates((5,)))
+    monkeypatch.setattr(pair_calls, "_VIEWS", frozenset())
+    with pytest.raises(AssertionError):
+        check_equal(model, batch, make_candidates((5,)))
+
+
+def test_pairs_that_are_split_unnoticed_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, batch = zoo.build(kinds.scaled_by_the_batch), plain.make_batch(3)  # type: ignore[attr-defined]
+    check_equal(model, batch, make_candidates((6,)), chunk=2)
+    monkeypatch.setattr(pairs.Run, "notice", lambda run, way, reason: None)
+    with pytest.raises(AssertionError):
+        check_equal(model, batch, make_candidates((6,)), chunk=2)

@@ -164,7 +164,8 @@ def _holds_device(node: cst.BaseExpression) -> bool:
 
 
 def _is_named_rank(node: cst.BaseExpression) -> bool:
-    return bool(RANK_NAME.fullmatch(called_name(node)))
+    of_adapter = "lora" in (dotted_name(node) or "").lower()  # `cfg.lora.rank` is the rank of a matrix
+    return bool(RANK_NAME.fullmatch(called_name(node))) and not of_adapter
 
 
 def _is_environment_rank(node: cst.BaseExpression) -> bool:

@@ -63,6 +63,7 @@ ON_ALL_RANKS = [
     '"RANK" in os.environ',
     'os.environ.get("RANK") is not None',
     "lora_rank == 0",
+    "cfg.lora.rank > 0",
     "step == 0",
     "device_ids[0] > 0",
     "value > 0",

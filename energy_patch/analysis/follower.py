@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import libcst as cst
 
@@ -43,8 +43,53 @@ def uses_of(aliases: Aliases, start: Iterable[Ref], losses: Iterable[cst.Call] =
     return follower.uses
 
 
+class _Names:
+    """The names of a module, and of what holds its parameters, that are still to be followed."""
+
+    def __init__(self, aliases: Aliases, start: Iterable[Ref]) -> None:
+        self.aliases = aliases
+        self.scopes = aliases.program.scopes
+        self._known: set[tuple[Ref, What]] = set()
+        self._waiting: list[tuple[Ref, What]] = [(ref, "module") for ref in start]
+
+    def add(self, ref: Ref, what: What) -> None:
+        self._waiting.append((ref, what))
+
+    def __iter__(self) -> Iterator[tuple[Ref, What]]:
+        """Each name once, those too that come meanwhile."""
+        while self._waiting:
+            found = self._waiting.pop()
+            if found not in self._known:
+                self._known.add(found)
+                yield found
+
+    def bind(self, target: cst.CSTNode, what: What) -> Iterator[cst.CSTNode]:
+        """Add the names of a target; those parts come out that cannot be followed."""
+        if isinstance(target, cst.Tuple | cst.List):
+            for element in target.elements:
+                yield from self.bind(element.value, _inner(what))
+            return
+        ref = self.aliases.ref(target, self.scopes[target])
+        if ref is not None:
+            self.add(ref, what)
+        elif not self._is_known_place(target):
+            yield target
+
+    def _is_known_place(self, target: cst.CSTNode) -> bool:
+        """`group["lr"]`, `parameter.grad`: a part of something that is followed anyway, from here on."""
+        is_item = False
+        while isinstance(target, cst.Attribute | cst.Subscript):
+            is_item = is_item or isinstance(target, cst.Subscript)
+            target = target.value
+            ref = self.aliases.ref(target, self.scopes[target])
+            if ref is not None and (is_item or any((ref, what) in self._known for what in ("parts", "optimizer"))):
+                self.add(ref, "parts")
+                return True
+        return False
+
+
 class _Follower:
-    """The names that are still to be followed, and what was found on the way."""
+    """Goes from each name to where its value goes, and notes what was found on the way."""
 
     def __init__(self, aliases: Aliases, start: Iterable[Ref], losses: Iterable[cst.Call]) -> None:
         self.program = aliases.program
@@ -55,17 +100,13 @@ class _Follower:
         self._losses = set(losses)
         self._followed: set[tuple[cst.CSTNode, What]] = set()
         self._entered: dict[cst.FunctionDef, set[cst.Call]] = {}
-        self._known: set[tuple[Ref, What]] = set()
-        self._waiting: list[tuple[Ref, What]] = [(ref, "module") for ref in start]
+        self._names = _Names(aliases, start)
 
     def run(self) -> None:
-        while self._waiting:
-            self._follow(*self._waiting.pop())
+        for ref, what in self._names:
+            self._follow(ref, what)
 
     def _follow(self, ref: Ref, what: What) -> None:
-        if (ref, what) in self._known:
-            return
-        self._known.add((ref, what))
         if what == "module":
             self.uses.modules.add(ref)
             if isinstance(ref.scope.node, cst.ClassDef):
@@ -166,7 +207,7 @@ class _Follower:
         for name in names:
             assert function is not None
             self._entered.setdefault(function, set()).add(call)
-            self._waiting.append((Ref(self.program.inside(function), name), what))
+            self._names.add(Ref(self.program.inside(function), name), what)
         if call in self.graph.made:
             self._climb(call, "parts")  # an object that holds the module
         if not names:
@@ -187,27 +228,7 @@ class _Follower:
             self._climb(statement, what)
 
     def _bind(self, target: cst.CSTNode, what: What) -> None:
-        if isinstance(target, cst.Tuple | cst.List):
-            for element in target.elements:
-                self._bind(element.value, _inner(what))
-            return
-        ref = self.aliases.ref(target, self.program.scopes[target])
-        if ref is not None:
-            self._waiting.append((ref, what))
-        elif not self._is_known_place(target):
-            self.uses.hidden.append(target)
-
-    def _is_known_place(self, target: cst.CSTNode) -> bool:
-        """`group["lr"]`, `parameter.grad`: a part of something that is followed anyway, from here on."""
-        is_item = False
-        while isinstance(target, cst.Attribute | cst.Subscript):
-            is_item = is_item or isinstance(target, cst.Subscript)
-            target = target.value
-            ref = self.aliases.ref(target, self.program.scopes[target])
-            if ref is not None and (is_item or any((ref, what) in self._known for what in ("parts", "optimizer"))):
-                self._waiting.append((ref, "parts"))
-                return True
-        return False
+        self.uses.hidden.extend(self._names.bind(target, what))
 
 
 def _inner(what: What) -> What:

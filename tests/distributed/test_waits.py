@@ -93,11 +93,13 @@ LOSSES: dict[str, Callable[[nn.Module, plain.Batch], Any]] = {
 }
 
 
-def train(rank: int, world: int, name: str) -> list[tuple["Counter[str]", "Counter[str]"]]:
+def train(rank: int, world: int, name: str, unused: bool = False) -> list[tuple["Counter[str]", "Counter[str]"]]:
     """Waits of the loss (with the line) and of the backward pass, at each of three steps."""
     dist.destroy_process_group()
     dist.init_process_group("fake", rank=0, world_size=8, store=FakeStore())
     model = zoo.build(zoo.CrossEnergy).to(DEVICE)
+    if unused:
+        model.unused = nn.Parameter(torch.ones(2, dtype=torch.float64, device=DEVICE))
     found = []
     for seed in range(3):
         batch = plain.Batch(*(x.to(DEVICE) for x in vars(plain.make_batch(3, seed=seed)).values()))
@@ -119,6 +121,13 @@ def test_a_micro_batch_waits_twice_at_most(pool: Any, name: str) -> None:
     for loss, backward in later:
         assert loss.total() <= 2, loss
         assert backward.total() == 0, backward
+
+
+def test_a_gradient_that_is_missing_costs_one_wait(pool: Any) -> None:
+    """Another rank may have one, which must be known before the optimizer steps."""
+    for loss, backward in pool.run(1, train, "global", True)[0][1:]:
+        assert loss.total() <= 2, loss
+        assert backward.total() == 1, backward
 
 
 def read_back(rank: int, world: int) -> "Counter[str]":

@@ -59,7 +59,7 @@ class Run:
         self.call = call  # what gives an operation's result
         self.ways = ways  # none are left when the run is over
         self.memo = memo  # results that do not depend on candidates, for the other chunks; None if there is one
-        self.stopped: Rerun | None = None
+        self.stopped: tuple[str, str] | None = None
         self.materialised: Counter[str] = Counter()
         self.watched: list[tuple[Tensor, int]] = []  # copies that the model sees, and their versions
 
@@ -67,13 +67,13 @@ class Run:
         if way == "whole":
             self.ways.discard("few")
         if way in self.ways:
-            self.stopped = Rerun(way, reason)
-            raise self.stopped
+            self.stopped = way, reason
+            raise Rerun(way, reason)
 
     def check(self) -> None:
         """Raise what the model's own code may have caught, and notice what it wrote into a copy."""
         if self.stopped is not None:
-            raise self.stopped
+            raise Rerun(*self.stopped)
         changed = any(copy._version != version for copy, version in self.watched)
         self.watched.clear()
         if changed:

@@ -5,6 +5,7 @@ context and of each action for as long as an operation has a rule, so the result
 """
 
 import contextlib
+import traceback
 import warnings
 import weakref
 from collections import Counter
@@ -92,10 +93,12 @@ class _Scores:
                     return self._in_chunks(size, ways)
             except Rerun as rerun:
                 way, reason = rerun.way, rerun.reason
+                traceback.clear_frames(rerun.__traceback__)  # a checkpoint's hooks go with its frame
             except Exception as error:
                 if is_out_of_memory(error):
                     raise
                 way, reason = "plain", f"{type(error).__name__}: {error}".partition("\n")[0][:120]
+                traceback.clear_frames(error.__traceback__)
             finally:
                 ways.clear()  # a stand-in that the model has kept, and the backward pass, have no other way
             if way == "plain":

@@ -235,3 +235,17 @@ def test_parts_that_are_compiled_and_mix_pairs_are_not_split() -> None:
         found = energy_matrix(model, batch.h, candidates, batch.mask)
     assert torch.allclose(found, plain.energies(model, batch, candidates), atol=zoo.EXACT, rtol=0)
     assert list(materialised(model)) == ["plain pairs: a part is compiled"]
+
+
+def test_a_later_chunk_that_is_given_up_leaves_no_hooks_behind() -> None:
+    calls: list[Tensor] = []
+
+    def mixed_later(z: Tensor, c: Tensor) -> Tensor:
+        calls.append(z)
+        return z - z.mean(0) if len(calls) > 1 else z
+
+    batch = plain.make_batch(3)
+    energy_matrix(made(mixed_later), batch.h, make_candidates((6,)), batch.mask, chunk=2)
+    x = torch.ones(2, requires_grad=True)
+    (x * x).sum().backward()
+    assert torch.equal(x.grad, torch.full((2,), 2.0))  # type: ignore[arg-type]

@@ -11,7 +11,7 @@ import pytest
 
 import energy_patch.demo as energy_patch_demo
 from tests.conftest import Command, Ran, snapshot, working_directory
-from tests.scripts.folder_cases import SCRIPT, folder_cases, read_case, write_files
+from tests.scripts.folder_cases import SCRIPT, FolderCase, folder_cases, read_case, write_files
 
 LOSS = "energy_inbatch_swap_infonce"
 CALLS = f"""\
@@ -134,7 +134,19 @@ def test_a_check_passes_what_is_no_python_and_has_no_loss(folder: Path, energy_p
     assert energy_patch("apply", "--check", folder / "no_such_file.py").exit_code == 1
 
 
-@pytest.mark.parametrize("path", folder_cases("labs_*.py"), ids=lambda path: path.stem)
+def is_alone(case: FolderCase) -> bool:
+    """Whether the script is the only program in its folder."""
+    return not any("__main__" in text for name, text in case.before.items() if name != SCRIPT)
+
+
+ALONE = [path for path in folder_cases("labs_*.py") if is_alone(read_case(path))]
+
+
+def test_most_folders_have_one_program() -> None:
+    assert len(ALONE) >= 12
+
+
+@pytest.mark.parametrize("path", ALONE, ids=lambda path: path.stem)
 def test_a_folder_is_patched_as_the_script_in_it(path: Path, tmp_path: Path, energy_patch: Command) -> None:
     """Its modules go with the script, wherever they lie."""
     case = read_case(path)

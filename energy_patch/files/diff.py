@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
+import itertools
 import os
 import stat
 from collections.abc import Iterable, Iterator
-from difflib import SequenceMatcher
 from pathlib import Path
 
 from energy_patch.files.transaction import FileChange
@@ -93,27 +94,9 @@ def _lines(raw: bytes) -> list[bytes]:
 
 
 def _hunks(before: list[bytes], after: list[bytes]) -> Iterator[bytes]:
-    for group in SequenceMatcher(None, before, after).get_grouped_opcodes(CONTEXT):
-        first, last = group[0], group[-1]
-        yield b"@@ -%s +%s @@\n" % (_range(first[1], last[2]), _range(first[3], last[4]))
-        for tag, start, end, new_start, new_end in group:
-            if tag == "equal":
-                yield from _marked(b" ", before[start:end])
-            else:
-                yield from _marked(b"-", before[start:end])
-                yield from _marked(b"+", after[new_start:new_end])
-
-
-def _range(start: int, end: int) -> bytes:
-    length = end - start
-    if length == 1:
-        return b"%d" % (start + 1)
-    return b"%d,%d" % (start + 1 if length else start, length)
-
-
-def _marked(mark: bytes, lines: list[bytes]) -> Iterator[bytes]:
-    for line in lines:
-        yield mark + line if line.endswith(b"\n") else mark + line + b"\n\\ No newline at end of file\n"
+    """The hunks without the two header lines, which git wants quoted in its own way."""
+    for line in itertools.islice(difflib.diff_bytes(difflib.unified_diff, before, after, n=CONTEXT), 2, None):
+        yield line if line.endswith(b"\n") else line + b"\n\\ No newline at end of file\n"
 
 
 def colour(diff: bytes) -> bytes:

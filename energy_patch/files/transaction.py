@@ -6,24 +6,17 @@ import contextlib
 import itertools
 import os
 import signal
-import stat
 import sys
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from energy_patch.files.folder import (
-    CACHE_NAME,
-    TEMPORARY_PREFIX,
-    TEMPORARY_SUFFIX,
-)
+from energy_patch.files.atomic import put, write_temporary
+from energy_patch.files.folder import CACHE_NAME, TEMPORARY_PREFIX, TEMPORARY_SUFFIX
+from energy_patch.files.lock import locked
 from energy_patch.refusal import Refusal
 from energy_patch.strategies.base import FOLDER_NAME
-
-if sys.platform != "win32":
-    pass
-from energy_patch.files.lock import locked
 
 
 @dataclass(frozen=True)
@@ -136,9 +129,8 @@ class _Run:
         for change in reversed(self._done):
             try:
                 if change.before != change.after and bytes_or_none(change.path) == change.after:
-                    back = FileChange(change.path, change.after, change.before)
                     temporary = None if change.before is None else self._temporary(change.path, change.before)
-                    _replace(back, temporary)
+                    put(temporary, change.path)
             except OSError:
                 self.lost.append(change.path)
         for folder in reversed(self._made):
@@ -159,7 +151,7 @@ class _Run:
     def _put(self, change: FileChange, temporary: Path | None) -> None:
         _check_unchanged(change)
         self._done.append(change)  # before the fact: an interrupt may come between the two
-        _replace(change, temporary)
+        put(temporary, change.path)
 
     def _make_folder(self, folder: Path) -> None:
         if not folder.is_dir():
@@ -170,7 +162,7 @@ class _Run:
         number = next(_NUMBERS)
         path = target.parent / f"{TEMPORARY_PREFIX}{os.getpid()}-{number}{TEMPORARY_SUFFIX}"
         self._temporaries.append(path)
-        _write_temporary(path, target, content)
+        write_temporary(path, target, content)
         return path
 
     def _discard_temporaries(self) -> None:
@@ -189,63 +181,6 @@ def _check_unchanged(change: FileChange) -> None:
 
 def changed_meanwhile(path: Path) -> Refusal:
     return Refusal("unwritable", f"{path} changed while energy-patch was running; nothing was changed by it, run again")
-
-
-def _write_temporary(path: Path, target: Path, content: bytes) -> None:
-    """The content, on the disk, with the mode and where possible the owner of the file that it will replace."""
-    kept = _kept_status(target)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
-    try:
-        view = memoryview(content)
-        while view:
-            view = view[os.write(descriptor, view) :]
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    if kept is not None:
-        _keep_owner(path, kept)
-        path.chmod(stat.S_IMODE(kept.st_mode))
-
-
-def _kept_status(target: Path) -> os.stat_result | None:
-    try:
-        status = target.stat()
-    except FileNotFoundError:
-        return None
-    if not stat.S_ISREG(status.st_mode):
-        raise Refusal("unwritable", f"{target} is not a regular file; nothing was changed")
-    if not os.access(target, os.W_OK):
-        raise Refusal("unwritable", f"{target} is read-only; make it writable and run again")
-    return status
-
-
-def _keep_owner(path: Path, kept: os.stat_result) -> None:
-    if sys.platform == "win32":
-        return
-    status = path.stat()
-    if (status.st_uid, status.st_gid) != (kept.st_uid, kept.st_gid):
-        with contextlib.suppress(OSError):
-            os.chown(path, -1, kept.st_gid)
-        with contextlib.suppress(OSError):
-            os.chown(path, kept.st_uid, -1)
-
-
-def _replace(change: FileChange, temporary: Path | None) -> None:
-    if temporary is None:
-        change.path.unlink()
-    else:
-        temporary.replace(change.path)
-    _flush_folder(change.path.parent)
-
-
-def _flush_folder(folder: Path) -> None:
-    """Make the new name last through a power cut, where the system can."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def _remove_if_empty(folder: Path) -> None:

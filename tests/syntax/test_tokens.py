@@ -16,7 +16,7 @@ from energy_patch.syntax.source import decode_source
 from energy_patch.syntax.tokens import lex, partners, same
 
 LAYOUT = {tokenize.ENCODING, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
-FILES = [*Path(energy_patch.__file__).parent.glob("*.py"), Path(tokenize.__file__), Path(pytest.__file__)]
+FILES = [*Path(energy_patch.__file__).parent.rglob("*.py"), Path(tokenize.__file__), Path(pytest.__file__)]
 
 
 def texts(text: str) -> list[str]:
@@ -40,7 +40,7 @@ def expected(raw: bytes) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.name}")
 def test_the_tokens_are_those_of_python(path: Path) -> None:
     source = decode_source(path, path.read_bytes())
     ours = texts(source.text)

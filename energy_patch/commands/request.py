@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import ast
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from energy_patch.commands.carried import Carried, carried, notes
 from energy_patch.record.schema import ScriptEntry
 from energy_patch.refusal import Refusal, WrongUse
-from energy_patch.strategies.base import LOG_METRICS, NO_SYNC, SWITCHES, Choice, Strategy, Value, flag_of
+from energy_patch.strategies.base import LOG_METRICS, NO_SYNC, Choice, Strategy, Value, flag_of
 from energy_patch.strategies.registry import DEFAULT, all_options, strategies
 from energy_patch.unpatch.undo import Held
 
@@ -70,35 +70,27 @@ def wanted(request: Request, entry: ScriptEntry | None, held: Sequence[Held] = (
     """
     strategy = _strategy(request, entry)
     _check_given(request, strategy, entry)
-    before = dict(entry.options) if entry is not None else {}
-    own = {item.option: item for item in held if _is_own(item, before)}
-    now = {**before, **{name: _value(name, item.value) or item.value for name, item in own.items()}}
-    values = {name: value for name, value in before.items() if strategy.option(name) is not None}
-    texts: dict[str, str] = {}
-    for name, item in own.items():
-        if strategy.option(name) is not None and name not in request.given:
-            texts[name] = item.value
-            value = _value(name, item.value)
-            values |= {name: value} if value is not None else {}
-    values |= request.given
-    synchronise = NO_SYNC not in before if request.synchronise is None else request.synchronise
-    logs = LOG_METRICS in before if request.logs is None else request.logs
-    choice = Choice(dict(sorted(values.items())), texts, frozenset(request.given))
     if entry is None:
-        return Wanted(strategy, choice, synchronise, logs)
+        choice = Choice(dict(sorted(request.given.items())), {}, frozenset(request.given))
+        return Wanted(strategy, choice, request.synchronise is not False, bool(request.logs))
+    before = carried(entry, held)
+    synchronise = NO_SYNC not in entry.options if request.synchronise is None else request.synchronise
+    logs = LOG_METRICS in entry.options if request.logs is None else request.logs
     is_same = (
         strategy.name == entry.strategy
-        and (synchronise, logs) == (NO_SYNC not in before, LOG_METRICS in before)
-        and all(value == now.get(name) for name, value in request.given.items())
+        and (synchronise, logs) == (NO_SYNC not in entry.options, LOG_METRICS in entry.options)
+        and all(value == before.now.get(name) for name, value in request.given.items())
     )
-    notes = _notes(request, strategy, entry, own, [item for item in held if item.is_tuned and not item.option])
-    return Wanted(strategy, choice, synchronise, logs, is_same, () if is_same else notes)
+    told = () if is_same else tuple(dict.fromkeys(_notes(request, strategy, entry, before)))
+    return Wanted(strategy, before.choice(strategy, request.given), synchronise, logs, is_same, told)
 
 
-def _is_own(item: Held, recorded: Mapping[str, Value]) -> bool:
-    """Whether an option's value is the user's own: neither the one that was recorded nor the default."""
-    options = [option for strategy in strategies().values() if (option := strategy.option(item.option)) is not None]
-    return bool(options) and _value(item.option, item.value) != recorded.get(item.option, options[0].default)
+def _notes(request: Request, strategy: Strategy, entry: ScriptEntry, before: Carried) -> Iterator[str]:
+    if strategy.name != entry.strategy:
+        yield f"switched from strategy {entry.strategy} to {strategy.name}"
+    yield from notes(before, strategy, request.given)
+    if NO_SYNC in entry.options and request.synchronise is None:
+        yield "--no-sync is kept; --sync takes it back"
 
 
 def _strategy(request: Request, entry: ScriptEntry | None) -> Strategy:
@@ -121,47 +113,3 @@ def _check_given(request: Request, strategy: Strategy, entry: ScriptEntry | None
                 f"--strategy {' or '.join(owners)}"
             )
             raise WrongUse(message)
-
-
-def _value(name: str, text: str) -> Value | None:
-    """The value that a text is a literal of; None where it is none that the option could have."""
-    option = next(item for strategy in strategies().values() if (item := strategy.option(name)) is not None)
-    found: object
-    try:
-        found = ast.literal_eval(text)
-    except (ValueError, SyntaxError, RecursionError, MemoryError):
-        return None
-    if isinstance(option.default, float) and isinstance(found, int) and not isinstance(found, bool):
-        found = float(found)
-    if not isinstance(found, str | int | float) or type(found) is not type(option.default):
-        return None
-    return found if option.fault(found) is None else None
-
-
-def _notes(
-    request: Request, strategy: Strategy, entry: ScriptEntry, own: Mapping[str, Held], lost: Sequence[Held]
-) -> tuple[str, ...]:
-    """What becomes of the options that a patched script had."""
-    notes = []
-    if strategy.name != entry.strategy:
-        notes.append(f"switched from strategy {entry.strategy} to {strategy.name}")
-    for name, item in own.items():
-        if name in request.given:
-            notes.append(f"{flag_of(name)} {request.given[name]} replaces {item.name} = {item.value} of the script")
-        elif strategy.option(name) is not None:
-            recorded = entry.options.get(name)
-            instead = f", not the {recorded} that apply was given" if recorded is not None else ""
-            notes.append(f"{item.name} = {item.value}, which you set in the script, is kept{instead}")
-        else:
-            notes.append(f"{item.name} = {item.value}, which you had set in the script, is gone")
-    notes += [f"{item.name} = {item.value}, which you had set in the script, is gone" for item in lost]
-    for name, value in entry.options.items():
-        if name in request.given or name in own or name in SWITCHES:
-            continue
-        if strategy.option(name) is None:
-            notes.append(f"{flag_of(name)} {value} is gone: strategy {strategy.name} has no such option")
-        else:
-            notes.append(f"{flag_of(name)} {value} is kept")
-    if NO_SYNC in entry.options and request.synchronise is None:
-        notes.append("--no-sync is kept; --sync takes it back")
-    return tuple(dict.fromkeys(notes))

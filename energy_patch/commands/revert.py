@@ -86,7 +86,7 @@ def _notes(home: Home, path: Path, files: Sequence[PatchedFile], stay: Sequence[
     if not all(item.exact for item in undone):
         yield "your edits since apply were kept"
     for item in (held for each in undone for held in each.held if held.is_tuned):
-        yield f"{item.name} = {item.value}, which you had set, is gone"
+        yield f"{item}, which you had set, is gone"
     for name in stay:
         others = [each for each in home.reaching(name) if each != home.name(path)]
         why = f"{listed(others)} is patched with it" if others else "it was patched by itself as well; revert it so"

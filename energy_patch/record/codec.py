@@ -129,6 +129,7 @@ def _read_region(tree: object) -> Region:
         title=_string(region, "title"),
         tunable=_flag(region, "tunable"),
         holds={_text(name): _text(option) for name, option in _mapping(region.get("holds", {}), "'holds'").items()},
+        owner=_string({"owner": "", **region}, "owner"),
     )
 
 

@@ -38,6 +38,7 @@ def make_entry(plan: Plan, patched: bytes, modules: tuple[str, ...]) -> ScriptEn
                 title=planned.title,
                 tunable=planned.tunable,
                 holds=dict(planned.holds),
+                owner=planned.owner,
             )
         )
     return ScriptEntry(

@@ -23,7 +23,8 @@ class Region:
     """One edit as recorded: `before` stood at `start:end` of the original, `after` stands there now.
 
     `above` and `below` adjoin `after` in the patched text and reach to the nearest line that is not blank. `holds` maps
-    the names in `after` whose value is that of an option to this option.
+    the names in `after` whose value is that of an option to this option; `owner` is the function that these are
+    parameters of, empty where they are none.
     """
 
     start: int
@@ -36,6 +37,7 @@ class Region:
     title: str
     tunable: bool = False
     holds: Mapping[str, str] = field(default_factory=dict)
+    owner: str = ""
 
 
 @dataclass(frozen=True)

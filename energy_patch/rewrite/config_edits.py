@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from energy_patch.locate.facts import Call, Config, ConfigField
 from energy_patch.refusal import Refusal
-from energy_patch.rewrite.draft import Draft
+from energy_patch.rewrite.draft import Draft, NewParameter
 from energy_patch.rewrite.insertions import line_edit, replace_default
 from energy_patch.rewrite.temperature import (
     note_temperature,
@@ -34,7 +34,7 @@ def config_value(draft: Draft, call: Call, keyword: str, name: str) -> str:
         raise Refusal("not-found", message, line=call.line)
     if call.config is not None:
         return f"{call.config}.{name}"
-    return draft.parameter(call, name, f"energy_{keyword}", "None")
+    return draft.parameter(call, name, NewParameter(f"energy_{keyword}", "None", "int | None"))
 
 
 def option_value(draft: Draft, call: Call, option: Option) -> str | None:
@@ -75,7 +75,8 @@ def _field_value(draft: Draft, call: Call, option: Option) -> str:
         _note(draft, option, text, _place(config, option))
     if call.config is not None:
         return f"{call.config}.{option.field}"
-    return draft.parameter(call, option.field, option.field, literal)
+    parameter = NewParameter(option.field, literal, type(option.default).__name__, option.name)
+    return draft.parameter(call, option.field, parameter)
 
 
 def _place(config: Config, option: Option) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from energy_patch.locate.facts import Call, Facts
 from energy_patch.refusal import renumbered
@@ -16,10 +16,15 @@ from energy_patch.syntax.source import LINE_END, Source
 
 @dataclass(frozen=True)
 class NewParameter:
-    """A parameter through which a function is handed a config field, and its default."""
+    """A parameter through which a function is handed a config field, its default and its type.
+
+    `option` is the one that it holds the value of, empty where the field is the user's own.
+    """
 
     name: str
     default: str
+    annotation: str
+    option: str = ""
 
 
 @dataclass
@@ -50,8 +55,16 @@ class Draft:
     def source(self) -> Source:
         return self.facts.source
 
-    def add(self, edit: Edit, title: str, *, tunable: bool = False, holds: Mapping[str, str] | None = None) -> None:
-        self.edits.append(PlannedEdit(edit, title, tunable, holds or {}))
+    def add(
+        self,
+        edit: Edit,
+        title: str,
+        *,
+        tunable: bool = False,
+        holds: Mapping[str, str] | None = None,
+        owner: str = "",
+    ) -> None:
+        self.edits.append(PlannedEdit(edit, title, tunable, holds or {}, owner))
 
     def note(self, text: str) -> None:
         """Something that a person should know, once."""
@@ -66,13 +79,15 @@ class Draft:
         self.names.add(local)
         return local
 
-    def parameter(self, call: Call, field_name: str, wanted: str, default: str) -> str:
+    def parameter(self, call: Call, field_name: str, wanted: NewParameter) -> str:
         """The parameter through which the function around a call is handed a config field."""
         assert call.enclosing is not None
         parameters = self.parameters.setdefault(call.enclosing.line, {})
         if field_name not in parameters:
-            has_it = call.enclosing.parameter(wanted) is not None
-            parameters[field_name] = NewParameter(wanted if has_it else free_name(wanted, call.occupied), default)
+            has_it = call.enclosing.parameter(wanted.name) is not None
+            name = wanted.name if has_it else free_name(wanted.name, call.occupied)
+            default = self.choice.parameters.get((call.enclosing.name, wanted.option), wanted.default)
+            parameters[field_name] = replace(wanted, name=name, default=default)
         return parameters[field_name].name
 
     def plan(self, recorded: dict[str, Value]) -> Plan:

@@ -15,13 +15,15 @@ class PlannedEdit:
     """One edit and what it does, in words for a person.
 
     `tunable` marks an edit whose value (a config field's default, a literal at the call) the user may change
-    afterwards without the patch ceasing to be ours; `holds` maps names in it to the options that they are the value of.
+    afterwards without the patch ceasing to be ours; `holds` maps names in it to the options that they are the value of,
+    and `owner` is the function that these are parameters of.
     """
 
     edit: Edit
     title: str
     tunable: bool = False
     holds: Mapping[str, str] = field(default_factory=dict)
+    owner: str = ""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from energy_patch.locate.facts import ORIGINAL_TAU, Call, Caller, Facts, Temperature
 from energy_patch.locate.written import Argument
 from energy_patch.refusal import Refusal
-from energy_patch.rewrite.draft import Draft
+from energy_patch.rewrite.draft import Draft, NewParameter
 from energy_patch.strategies.base import TAU, TAU_MEASURED, Strategy
 
 WORLD_SIZE, BATCH = 8, 3  # the example in what is said of the loss's curve
@@ -72,7 +72,7 @@ def _as_read_by(draft: Draft, call: Call, tau: Temperature, *, is_same_file: boo
             return f"{call.config}.{tau.name}"
         callers = call.enclosing.callers if call.enclosing is not None else ()
         if tau.value is not None and any(caller.config for caller in callers):
-            return draft.parameter(call, tau.name, tau.name, tau.value)
+            return draft.parameter(call, tau.name, NewParameter(tau.name, tau.value, "float"))
     if is_same_file and tau.origin == "parameter" and _is_parameter_of(draft, tau, call):
         return tau.name
     return tau.value if tau.origin != "parameter" else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Mapping
 
 from energy_patch.locate.facts import Caller, Function
@@ -34,8 +33,9 @@ def _add_parameters(draft: Draft, function: Function, parameters: Parameters) ->
     if new:
         draft.names.update(item.name for item in new)
         title = f"{function.name} takes {listed(item.name for item in new)}"
+        holds = {item.name: item.option for item in new if item.option}
         for edit in append_items(draft.source, function.parameters, [_text(function, item) for item in new]):
-            draft.add(edit, title, tunable=True)
+            draft.add(edit, title, tunable=True, holds=holds, owner=function.name)
 
 
 def _text(function: Function, parameter: NewParameter) -> str:
@@ -44,8 +44,7 @@ def _text(function: Function, parameter: NewParameter) -> str:
     equal = getattr(items[-1], "equal", "=") if items else "="
     named = [item for item in function.parameters.items if item.name not in (None, "self", "cls")]
     if named and all(getattr(item, "annotated", False) for item in named):
-        kind = "int | None" if parameter.default == "None" else type(ast.literal_eval(parameter.default)).__name__
-        return f"{parameter.name}: {kind} = {parameter.default}"
+        return f"{parameter.name}: {parameter.annotation} = {parameter.default}"
     return f"{parameter.name}{equal}{parameter.default}"
 
 

@@ -64,13 +64,15 @@ class Option:
 class Choice:
     """How a strategy's options are set, by option name; what is in neither mapping has its default.
 
-    `values` are recorded; `texts` are written into the script as they are, where the user had tuned a value there;
+    `values` are recorded; `texts` are written into the script as they are, where the user had tuned a value there, and
+    `parameters` likewise where a function's parameter, by function and option, was tuned apart from the config;
     `asked` are those that the command line names.
     """
 
     values: Mapping[str, Value] = field(default_factory=dict)
     texts: Mapping[str, str] = field(default_factory=dict)
     asked: frozenset[str] = frozenset()
+    parameters: Mapping[tuple[str, str], str] = field(default_factory=dict)
 
     def has(self, option: Option) -> bool:
         return option.name in self.values or option.name in self.texts

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from energy_patch.syntax.tokens import CLOSERS, COMMENT, NUMBER, Token, lex, partners, same
+from energy_patch.syntax.tokens import CLOSERS, COMMENT, Token, lex, partners, same
 from energy_patch.unpatch.patterns import Pattern, Wildcard
 
 
@@ -58,7 +58,7 @@ class Match:
     values: tuple[tuple[int, int], ...]
 
 
-class Walk:
+class Reading:
     """One attempt to read a pattern at one place of the script."""
 
     def __init__(self, pattern: Pattern, script: TokenizedScript, at: int) -> None:
@@ -127,14 +127,7 @@ class Walk:
         return True
 
     def _take_value(self, wildcard: Wildcard) -> bool:
-        start = self.there
-        if not wildcard.whole:
-            if self.script.tokens[self.there].kind != NUMBER:
-                return False
-            self.values.append((start, start + 1))
-            self._align()
-            return True
-        start = self._value_start(start)
+        start = self._value_start(self.there)
         end = self._value_end(start)
         if end == start:
             return False

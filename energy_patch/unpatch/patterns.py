@@ -19,7 +19,6 @@ class Wildcard:
     first: int
     end: int
     label: str
-    whole: bool  # any expression; otherwise one number
 
 
 @dataclass(frozen=True)
@@ -86,7 +85,7 @@ def _anchored(region: Region, core: list[Token], lead: bool, trail: bool) -> Pat
         return Pattern((), 0, (), lead, trail)
     count = len(before)
     label = next(token.text for token in before if token.word)
-    wildcards = (Wildcard(count, count + len(core), label, True),) if region.tunable else ()
+    wildcards = (Wildcard(count, count + len(core), label),) if region.tunable else ()
     return Pattern((*before, *core), count, wildcards, lead, trail)
 
 
@@ -96,9 +95,9 @@ def _wildcards(core: list[Token]) -> tuple[Wildcard, ...]:
     if len(equals) == 1 and not any(token.text in OPENERS for token in core[: equals[0]]):
         end = next((i for i, token in enumerate(core) if token.kind == COMMENT and i > equals[0]), len(core))
         if end > equals[0] + 1:
-            return (Wildcard(equals[0] + 1, end, _label(core, equals[0]), True),)
+            return (Wildcard(equals[0] + 1, end, _label(core, equals[0])),)
     return tuple(
-        Wildcard(index + 1, index + 2, _label(core, index), False)
+        Wildcard(index + 1, index + 2, _label(core, index))
         for index in equals
         if index + 1 < len(core) and core[index + 1].kind == NUMBER
     )

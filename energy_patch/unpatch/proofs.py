@@ -26,7 +26,11 @@ _UNREADABLE = (SyntaxError, ValueError, RecursionError, MemoryError)
 
 
 def check_same_meaning(source: Source, script: TokenizedScript, places: list[FoundRegion]) -> None:
-    """A region that was reformatted must mean what was written: put the written form there, and compare the trees."""
+    """A region that was reformatted must mean what was written: put the written form there, and compare the trees.
+
+    Raises:
+        Refusal: `patch-modified`, where it does not.
+    """
     edits: list[Edit] = []
     for place in places:
         first, last = script.tokens[place.match.first], script.tokens[place.match.end - 1]
@@ -91,7 +95,8 @@ def check_result(source: Source, text: str, splices: Sequence[Edit]) -> None:
             raise Refusal("patch-modified", message, line=header) from None
         line = None if refusal.line is None else line_now(source, text, splices, refusal.line)
         message = (
-            f"was edited so that without the patch it {refusal.message}; undo that edit, or take the patch out by hand"
+            f"was edited so that without the patch it {refusal.message.partition(';')[0]}; undo that edit, or take the "
+            "patch out by hand"
         )
         raise Refusal("patch-modified", message, line=line) from None
 
@@ -120,7 +125,11 @@ def _header_of_patch_only(source: Source, splices: Sequence[Edit]) -> int | None
 
 
 def check_names(source: Source, entry: ScriptEntry, text: str, splices: list[Edit]) -> None:
-    """What the patch brought in must not be used by anything that stays, unless the script has its own of it."""
+    """What the patch brought in must not be used by anything that stays, unless the script has its own of it.
+
+    Raises:
+        Refusal: `patch-modified`, with the line of the first use.
+    """
     suspects = [name for name in entry.names if re.search(rf"\b{re.escape(name)}\b", text)]
     if not suspects:
         return

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from energy_patch.record.schema import Region, ScriptEntry
 from energy_patch.syntax.tokens import Token, lex, same
-from energy_patch.unpatch.matching import Match, TokenizedScript, Walk
+from energy_patch.unpatch.matching import Match, Reading, TokenizedScript
 from energy_patch.unpatch.patterns import Pattern, make_pattern
 
 
@@ -77,7 +77,7 @@ def _matches(pattern: Pattern, script: TokenizedScript, claimed: set[int]) -> It
     for index in script.candidates(pattern.tokens[0]):
         if index < end:
             continue
-        whole = Walk(pattern, script, index).match()
+        whole = Reading(pattern, script, index).match()
         match = whole and _without_anchor(whole, pattern.anchor)
         if match and claimed.isdisjoint(range(match.first, match.end)):
             end = match.end

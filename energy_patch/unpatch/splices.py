@@ -18,7 +18,11 @@ _BLANKS = " \t\f"
 
 
 def splices_of(script: TokenizedScript, places: list[FoundRegion]) -> tuple[list[Edit], list[FoundRegion]]:
-    """What to replace, and the places that are not written as they were, so that their meaning must be compared."""
+    """What to replace, and the places that are not written as they were, so that their meaning must be compared.
+
+    Raises:
+        Refusal: `patch-modified`, where a comment of the user's would be lost, or places overlap.
+    """
     splices: list[Edit] = []
     rewritten: list[FoundRegion] = []
     for place in places:

@@ -28,12 +28,19 @@ from energy_patch.unpatch.splices import splices_of, text_of
 
 @dataclass(frozen=True)
 class Held:
-    """A value in the patch: its name, its text now, whose option's value it is, and whether the user changed it."""
+    """A value in the patch: its name, its text now, whose option's value it is, and whether the user changed it.
+
+    `owner` is the function that it is a parameter's default of, empty elsewhere.
+    """
 
     name: str
     value: str
     option: str = ""
     is_tuned: bool = False
+    owner: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.owner}'s {self.name} = {self.value}" if self.owner else f"{self.name} = {self.value}"
 
 
 @dataclass(frozen=True)
@@ -54,7 +61,7 @@ class Undone:
     @property
     def notes(self) -> tuple[str, ...]:
         """A line for each value that the user changed."""
-        return tuple(f"{item.name} = {item.value} is your own value" for item in self.held if item.is_tuned)
+        return tuple(f"{item} is your own value" for item in self.held if item.is_tuned)
 
     def line_now(self, line: int) -> int:
         """The line in the patched script of a line of `text`."""
@@ -144,7 +151,7 @@ def _check_readable(source: Source) -> None:
     try:
         check_compiles(source)
     except Refusal as refusal:
-        message = f"was edited after apply, and now it {refusal.message}"
+        message = f"was edited after apply, and now it {refusal.message.partition(';')[0]}; make it valid Python again"
         raise Refusal("patch-modified", message, line=refusal.line) from None
 
 
@@ -165,7 +172,7 @@ def _as_written(entry: ScriptEntry) -> tuple[Held, ...]:
         for wildcard in pattern.wildcards:
             first, last = pattern.tokens[wildcard.first], pattern.tokens[wildcard.end - 1]
             text = region.after[first.start : last.end]
-            found.append(Held(wildcard.label, text, region.holds.get(wildcard.label, "")))
+            found.append(Held(wildcard.label, text, region.holds.get(wildcard.label, ""), owner=region.owner))
     return tuple(found)
 
 
@@ -176,4 +183,4 @@ def _held(script: TokenizedScript, place: FoundRegion) -> Iterator[Held]:
         seen = script.tokens[first:end]
         alike = len(written) == len(seen) and all(same(one, other) for one, other in zip(written, seen, strict=True))
         option = place.region.holds.get(wildcard.label, "")
-        yield Held(wildcard.label, text_of(script, first, end), option, not alike)
+        yield Held(wildcard.label, text_of(script, first, end), option, not alike, place.region.owner)

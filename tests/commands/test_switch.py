@@ -106,8 +106,60 @@ def test_a_tuned_value_wins_over_the_recorded_one(script: Path, energy_patch: Co
 
     ran = energy_patch("apply", "--strategy", "global", "--tau", "0.3", script)
     assert "--min-distance 0.2 is kept" in told(ran)
-    assert "energy_queue_size = 2 * 64, which you had set in the script, is gone" in told(ran)
+    gone = "energy_queue_size = 2 * 64, which you had set in the script, is gone: strategy global has no --queue-size"
+    assert gone in told(ran)
     assert "energy_tau: float = 0.3" in script.read_text("utf-8")
+    assert energy_patch("revert", script).exit_code == 0
+    assert script.read_bytes() == SCRIPT
+
+
+def test_a_tuned_parameter_is_kept_where_it_stands(script: Path, energy_patch: Command) -> None:
+    """The field keeps its own value: the parameter's default holds only where no config is in scope."""
+    energy_patch("apply", "--strategy", "queue", script)
+    tuned = script.read_text("utf-8").replace("energy_tau=0.07", "energy_tau=0.2")
+    script.write_text(tuned.replace("energy_queue_size=256", "energy_queue_size=2 * 64"), "utf-8")
+    for options in (("--min-distance", "0.2"), ("--strategy", "hybrid"), ("--strategy", "queue")):
+        ran = energy_patch("apply", *options, script)
+        assert ran.exit_code == 0, ran.stderr
+        assert "forward's energy_tau = 0.2, which you set in the script, is kept" in told(ran)
+        text = script.read_text("utf-8")
+        assert "energy_tau=0.2," in text
+        assert "energy_tau: float = 0.07" in text
+        if "--min-distance" in options:
+            assert "energy_queue_size=2 * 64" in text
+            assert "energy_queue_size: int = 256" in text
+    ran = energy_patch("apply", "--tau", "0.4", script)
+    assert "--tau 0.4 replaces forward's energy_tau = 0.2 of the script" in told(ran)
+    assert "energy_tau=0.4," in script.read_text("utf-8")
+    assert energy_patch("revert", script).exit_code == 0
+    assert script.read_bytes() == SCRIPT
+
+
+def test_a_parameter_follows_its_tuned_field(script: Path, energy_patch: Command) -> None:
+    energy_patch("apply", script)
+    script.write_bytes(script.read_bytes().replace(b"energy_tau: float = 0.07", b"energy_tau: float = 0.2"))
+    for strategy in ("queue", "layer"):
+        ran = energy_patch("apply", "--strategy", strategy, script)
+        assert "forward's" not in ran.stderr
+        assert "energy_tau=0.2" in script.read_text("utf-8")
+
+
+@pytest.mark.parametrize(("first", "second"), list(itertools.permutations(strategies(), 2)))
+def test_there_and_back_with_tuned_values(first: str, second: str, script: Path, energy_patch: Command) -> None:
+    """What both strategies have is as the user tuned it; in the end the original's bytes are back."""
+    assert energy_patch("apply", "--strategy", first, script).exit_code == 0
+    tuned = re.sub(r"\b(energy_\w+: (?:int|float) = )(\d)", r"\g<1>1\2", script.read_text("utf-8"))
+    script.write_text(re.sub(r"\b(energy_\w+=)(\d)", r"\g<1>2\2", tuned), "utf-8")
+    before = dict(re.findall(r"\b(energy_\w+(?:: \w+ = |=))(\d[\d.]*)", script.read_text("utf-8")))
+    for name in (second, first):
+        ran = energy_patch("apply", "--strategy", name, script)
+        assert ran.exit_code == 0, ran.stderr
+        now = dict(re.findall(r"\b(energy_\w+(?:: \w+ = |=))(\d[\d.]*)", script.read_text("utf-8")))
+        options = {option.field for option in strategies()[name].options} & {
+            option.field for option in strategies()[second].options
+        }
+        common = {key: value for key, value in before.items() if re.split("[:=]", key)[0] in options}
+        assert {key: now[key] for key in common} == common
     assert energy_patch("revert", script).exit_code == 0
     assert script.read_bytes() == SCRIPT
 

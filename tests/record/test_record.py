@@ -126,7 +126,18 @@ WRONG: dict[str, tuple[bytes, str]] = {
     "a hash in capitals": (changed("scripts/train.py/original", "A" * 64), "SHA-256"),
     "a module that is no Python": (changed("modules/evil.sh", "0" * 64), "no .py file"),
     "an edit with a length that lies": (changed("scripts/train.py/edits/0/end", 10**6), "length"),
-    "edits that overlap": (changed("scripts/train.py/edits/3/start", 1), "length"),
+    "edits that overlap": (
+        changed(
+            "scripts/train.py/edits",
+            [
+                dataclasses.asdict(dataclasses.replace(region, start=start, end=start + 3, before="abc"))
+                for region, start in zip(PATCH.entry.edits[:2], (5, 7), strict=True)
+            ],
+        ),
+        "has edits that overlap",
+    ),
+    "by itself maybe": (changed("scripts/train.py/by_itself", 1), "'by_itself'"),
+    "a loss that is no text": (changed("scripts/train.py/loss", None), "'loss'"),
     "a negative span": (changed("scripts/train.py/edits/0/start", -1), "'start'"),
     "edits out of order": (
         changed("scripts/train.py/edits", [dataclasses.asdict(region) for region in reversed(PATCH.entry.edits)]),

@@ -163,6 +163,7 @@ TUNED = {
     "an expression": ("energy_tau: float = 0.3 ", "energy_tau: float = 1 / 3 ", "1 / 3"),
     "without alignment": ("energy_tau: float = 0.3                          # T", "energy_tau: float = .1 # T", ".1"),
     "the parameter": ("energy_tau=0.3", "energy_tau=0.1", "0.1"),
+    "the parameter, by an expression": ("energy_tau=0.3", "energy_tau=max(0.1, 1 / 3)", "max(0.1, 1 / 3)"),
     "both": ("0.3", "0.25", "0.25"),
     "a long one": ("float = 0.3 ", "float = (\n        0.1 + 0.2\n    ) ", "(\n        0.1 + 0.2\n    )"),
 }
@@ -183,24 +184,36 @@ CHANGED = {
     "the line gone": ("        replicate(energy_model)\n", ""),
     "the line commented out": ("        replicate(", "        # replicate("),
     "another model": ("replicate(energy_model)\n", "replicate(policy)\n"),
-    "the import": ("import replicate\n", "import replicate, x\n"),
     "the comment of the field": ("# Temperature of the InfoNCE loss", "# Temperature"),
     "the type of the field": ("energy_tau: float = 0.3", "energy_tau: int = 0.3"),
     "the rank count": ("if dist.is_initialized() else 1", "if dist.is_available() else 1"),
+    "a comment inside": ("mask, tau=energy_tau, world", "mask, tau=energy_tau,  # mine\n            world"),
+}
+OTHER_MEANING = {
     "brackets that matter": ("dist.get_world_size() if", "dist.get_world_size if"),
     "other brackets that matter": ("is_initialized() else 1", "is_initialized(()) else 1"),
-    "a comment inside": ("mask, tau=energy_tau, world", "mask, tau=energy_tau,  # mine\n            world"),
-    "twice": ("        replicate(energy_model)\n", "        replicate(energy_model)\n" * 2),
-    "a use of the import": ("    return os.getcwd()", "    return dist.get_rank()"),
-    "a use of the field": ("    return os.getcwd()", "    return cfg.energy_tau"),
-    "a use of the parameter": ("    return energy_loss,", "    return energy_loss / energy_tau,"),
-    "a use of the count": ("    return energy_loss,", "    return energy_loss * world_size,"),
-    "a use and a new value": ("    return energy_loss,", "    world_size = world_size * 2\n    return energy_loss,"),
-    "a use at a call": ("use_proprio = True,", "use_proprio = True, energy_tau=0.7,"),
-    "a use in an f-string": ("os.getcwd()", "f'{cfg.energy_tau:.1f}'"),
+}
+USED = {
+    "twice": ("        replicate(energy_model)\n", "        replicate(energy_model)\n" * 2, "replicate"),
+    "a use of the import": ("    return os.getcwd()", "    return dist.get_rank()", "dist"),
+    "a use of the field": ("    return os.getcwd()", "    return cfg.energy_tau", "energy_tau"),
+    "a use of the parameter": ("    return energy_loss,", "    return energy_loss / energy_tau,", "energy_tau"),
+    "a use of the count": ("    return energy_loss,", "    return energy_loss * world_size,", "world_size"),
+    "a use and a new value": (
+        "    return energy_loss,",
+        "    world_size = world_size * 2\n    return energy_loss,",
+        "world_size",
+    ),
+    "a use at a call": ("    return os.getcwd()", "    return validate(energy_tau=0.7)", "energy_tau"),
+    "a use in an f-string": ("os.getcwd()", "f'{cfg.energy_tau:.1f}'", "energy_tau"),
+}
+UNREADABLE_WITHOUT = {
+    "one more import on the line": ("import replicate\n", "import replicate, x\n"),
+}
+UNREADABLE = {
+    "a keyword twice": ("use_proprio = True,", "use_proprio = True, energy_tau=0.7,"),
     "no Python": ("    return os.getcwd()", "    return os.getcwd("),
     "an open string": ("    return os.getcwd()", "    return '''"),
-    "nothing else in its block": ("        energy_loss, pos", "    with a:\n        energy_loss, pos"),
 }
 
 
@@ -208,7 +221,42 @@ CHANGED = {
 def test_a_changed_region_is_refused(name: str) -> None:
     old, new = CHANGED[name]
     assert old in PATCH.after
-    assert refuse(PATCH.after.replace(old, new)).message
+    message = refuse(PATCH.after.replace(old, new)).message
+    assert "the patch was changed after apply" in message
+    assert "Changed or missing:" in message
+
+
+@pytest.mark.parametrize("name", OTHER_MEANING)
+def test_brackets_that_change_the_meaning_are_refused(name: str) -> None:
+    old, new = OTHER_MEANING[name]
+    assert old in PATCH.after
+    message = refuse(PATCH.after.replace(old, new)).message
+    assert "does not mean what apply wrote" in message
+    assert "world_size = dist.get_world_size() if dist.is_initialized() else 1" in message
+
+
+@pytest.mark.parametrize("name", UNREADABLE_WITHOUT)
+def test_what_is_no_python_without_the_patch_is_refused(name: str) -> None:
+    old, new = UNREADABLE_WITHOUT[name]
+    assert old in PATCH.after
+    refusal = refuse(PATCH.after.replace(old, new))
+    assert "was edited so that without the patch it is not valid Python" in refusal.message
+    assert refusal.line == line_with(PATCH.after, "import replicate")
+
+
+@pytest.mark.parametrize("name", USED)
+def test_a_use_of_what_the_patch_brought_in_is_refused(name: str) -> None:
+    old, new, word = USED[name]
+    assert old in PATCH.after
+    message = refuse(PATCH.after.replace(old, new)).message
+    assert f"uses {word}, which the patch brought in, outside the patch: " in message
+
+
+@pytest.mark.parametrize("name", UNREADABLE)
+def test_a_script_that_is_no_python_any_more_is_refused(name: str) -> None:
+    old, new = UNREADABLE[name]
+    assert old in PATCH.after
+    assert "was edited after apply, and now it is not valid Python" in refuse(PATCH.after.replace(old, new)).message
 
 
 def line_with(text: str, words: str) -> int:
@@ -305,6 +353,17 @@ def test_regions_that_read_alike_are_told_apart_by_what_stands_around_them() -> 
     assert take_back(swapped, patch) == (
         "def two(cfg):\n    return f(2 + 1)\n\n\ndef one(cfg):\n    return f(1  +  1)\n"
     )
+
+
+def test_one_of_several_tuned_values_is_an_expression() -> None:
+    patch = read_marked(
+        "def f(a«!¦, energy_tau=0.07, energy_queue_size=256»):\n    g(a«!¦, tau=0.07, size=8, ranks=ranks»)\n",
+        names=("energy_tau", "energy_queue_size"),
+    )
+    tuned = patch.after.replace("256", "2 * 64").replace(", tau=0.07", ", tau=cfg.tau")
+    undone = undo(patch.source(tuned), patch.entry)
+    assert undone.text == patch.before
+    assert set(undone.notes) == {"energy_queue_size = 2 * 64 is your own value", "tau = cfg.tau is your own value"}
 
 
 def test_a_bare_value_is_found_by_the_name_before_it() -> None:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from energy_patch.commands.batch import Stopped, settle
-from energy_patch.commands.modules import modules_of_others
+from energy_patch.commands.modules import is_program, modules_of_others
 from energy_patch.commands.reported import reported
 from energy_patch.commands.request import Request as Request
 from energy_patch.commands.request import Wanted, wanted
 from energy_patch.commands.scripts import named_scripts
 from energy_patch.files.changes import FilePatch, apply_changes
+from energy_patch.files.folder import check_record_is_there
 from energy_patch.files.home import Home, home_of, refuse_reached
 from energy_patch.files.templates import module_closure
 from energy_patch.files.transaction import ChangeSet, FileChange
@@ -21,7 +23,7 @@ from energy_patch.locate.facts import ORIGINAL_LOSS, Facts
 from energy_patch.locate.written import listed
 from energy_patch.record.entry import make_entry
 from energy_patch.record.schema import ScriptEntry, described
-from energy_patch.refusal import NotCalled, Refusal
+from energy_patch.refusal import NotCalled, PatchedThrough, Refusal
 from energy_patch.report.outcome import (
     ModuleOutcome,
     Outcome,
@@ -33,10 +35,11 @@ from energy_patch.report.outcome import (
 from energy_patch.rewrite.plan import Plan
 from energy_patch.rewrite.planner import make_plan
 from energy_patch.rewrite.verify import prove
+from energy_patch.strategies.base import FOLDER_NAME
 
 
 @dataclass(frozen=True)
-class _Prepared:
+class _Applying:
     """One script on its way: its files, the script first, and how that came about."""
 
     path: Path
@@ -60,7 +63,7 @@ def apply(paths: Sequence[Path], request: Request, *, write: bool, check: bool =
     together = frozenset(path.resolve() for path in named.paths)
     modules = modules_of_others(named)
 
-    def prepare(path: Path) -> _Prepared:
+    def prepare(path: Path) -> _Applying:
         if (why := modules.get(path.resolve())) is not None and home_of(path).file(path).entry is None:
             raise NotCalled("not-found", why)
         return _prepare(path, request, together)
@@ -95,7 +98,7 @@ def refusal_of(path: Path, strategy: str) -> Refusal | None:
     return done.refusal if isinstance(done, Stopped) else None
 
 
-def _decide(folder: Path, scripts: Sequence[_Prepared]) -> ChangeSet:
+def _decide(folder: Path, scripts: Sequence[_Applying]) -> ChangeSet:
     found = apply_changes(folder, [file for item in scripts for file in item.files])
     is_settled = all(item.is_settled for item in scripts)
     # A record that would only name this version of the tool is no reason to write.
@@ -103,10 +106,11 @@ def _decide(folder: Path, scripts: Sequence[_Prepared]) -> ChangeSet:
     return ChangeSet((), found.notes) if is_settled and only_record else found
 
 
-def _outcome(item: _Prepared, done: OutcomeName, changes: Sequence[FileChange], cwd: Path) -> Outcome:
+def _outcome(item: _Applying, done: OutcomeName, changes: Sequence[FileChange], cwd: Path) -> Outcome:
     if item.is_settled:
         name: OutcomeName = done if changes else "already-applied"
-        return replace(_patched_as(item.entry, item.path, name), notes=item.notes)
+        modules = tuple(ModuleOutcome(file.name) for file in item.files[1:])
+        return replace(_patched_as(item.entry, item.path, name), notes=item.notes, modules=modules)
     return replace(
         _patched_as(item.entry, item.path, done),
         edits=listed_edits(item.entry),
@@ -123,7 +127,7 @@ def _patched_as(entry: ScriptEntry, path: Path, name: OutcomeName) -> Outcome:
     return Outcome(path, name, message=described(entry), strategy=entry.strategy, options=entry.options)
 
 
-def _prepare(path: Path, request: Request, together: frozenset[Path]) -> _Prepared:
+def _prepare(path: Path, request: Request, together: frozenset[Path]) -> _Applying:
     refuse_reached(path, together)
     home = home_of(path)
     files, missing = home.files(path), home.missing(path)
@@ -135,18 +139,21 @@ def _prepare(path: Path, request: Request, together: frozenset[Path]) -> _Prepar
     if asked.is_same and len(undone) == len(files) and not missing:
         patches = [FilePatch(file.name, file.source, file.source.raw, file.entry) for file in files if file.entry]
         notes = dict.fromkeys([*home.origin(path), *(note for item in undone for note in item.notes)])
-        return _Prepared(path, tuple(patches), True, tuple(notes))
+        return _Applying(path, tuple(patches), True, tuple(notes))
     return _fresh(path, home, asked, together)
 
 
-def _fresh(path: Path, home: Home, asked: Wanted, together: frozenset[Path]) -> _Prepared:
+def _fresh(path: Path, home: Home, asked: Wanted, together: frozenset[Path]) -> _Applying:
     from energy_patch.locate.locator import locate  # LibCST is loaded only where a script is parsed
 
     try:
         located = locate(home.original(path), home.original)
         plans = [_plan(facts, located, asked, home) for facts in located]
     except Refusal as refusal:
+        if refusal.reason == "not-found" and home.state.record is None:
+            check_record_is_there(home.file(path).source)
         raise home.as_it_stands(path, refusal) from None
+    _refuse_elsewhere(home, path, located[0])
     files = [_file_patch(home, plan, together, is_module=plan is not plans[0]) for plan in plans]
     reaches = tuple(file.name for file in files[1:])
     modules = {module for file in files for module in file.entry.modules}
@@ -158,7 +165,29 @@ def _fresh(path: Path, home: Home, asked: Wanted, together: frozenset[Path]) -> 
     told = dict.fromkeys([*home.origin(path), *asked.notes, *plans[0].notes])
     for file, plan in zip(files[1:], plans[1:], strict=True):
         told |= dict.fromkeys(f"{file.name}: {note}" for note in plan.notes if note not in told)
-    return _Prepared(path, (replace(files[0], entry=entry), *files[1:]), False, tuple(told))
+    return _Applying(path, (replace(files[0], entry=entry), *files[1:]), False, tuple(told))
+
+
+def _refuse_elsewhere(home: Home, path: Path, facts: Facts) -> None:
+    """Refuse a module that a script in a folder above imports: beside the module nobody would find `energy_losses/`.
+
+    Raises:
+        PatchedThrough: there is one.
+    """
+    from energy_patch.locate.reached import importer_above
+
+    if home.file(path).entry is not None or is_program(facts.source):
+        return
+    if not facts.calls or facts.package != FOLDER_NAME:
+        return
+    script = importer_above(path)
+    if script is not None:
+        shown = os.path.relpath(script)
+        message = (
+            f"is imported by {shown}, and where that is started {FOLDER_NAME}/ must lie beside it, not here; name the "
+            f"script that you start: energy-patch apply {shlex.quote(shown)}"
+        )
+        raise PatchedThrough(message, script)
 
 
 def _plan(facts: Facts, run: Sequence[Facts], asked: Wanted, home: Home) -> Plan:

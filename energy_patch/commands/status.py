@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from energy_patch import __version__
 from energy_patch.commands.scripts import Scripts, named_scripts
-from energy_patch.files.folder import check_record_is_there
+from energy_patch.files.folder import FolderState, check_record_is_there
 from energy_patch.files.home import PatchedFile, home_of, patched_with
 from energy_patch.record.schema import described
 from energy_patch.refusal import Refusal
@@ -40,9 +41,7 @@ def _status(path: Path, named: Scripts) -> Outcome:
         except Refusal as refusal:
             return refused_outcome(path, refusal, "patch-modified")
         return Outcome(path, "not-applied", is_bystander=named.are_many)
-    edited = tuple(
-        f"{name} was edited since it was copied" for name, module in home.state.modules.items() if module.edited
-    )
+    edited = _about_modules(home.state)
     try:
         undone = [_undone(file) for file in (first, *modules)]
         if missing := home.missing(path):
@@ -68,6 +67,19 @@ def _status(path: Path, named: Scripts) -> Outcome:
             ModuleOutcome(file.name, listed_edits(file.entry, file.undone)) for file in modules if file.entry
         ),
     )
+
+
+def _about_modules(state: FolderState) -> tuple[str, ...]:
+    """Notes on the modules that are not those of this version of the tool."""
+    edited = [name for name, module in state.modules.items() if module.edited]
+    outdated = [name for name, module in state.modules.items() if module.outdated]
+    notes = [f"{FOLDER_NAME}/{name} was edited since it was copied" for name in edited]
+    if outdated:
+        notes.append(
+            f"older than energy-patch {__version__}: {', '.join(outdated)} in {FOLDER_NAME}/; run apply again to "
+            "update them"
+        )
+    return tuple(notes)
 
 
 def _undone(file: PatchedFile) -> Undone:

@@ -60,10 +60,12 @@ def check_record_is_there(source: Source) -> None:
 
 @dataclass(frozen=True)
 class Module:
-    """A loss module found beside a script; `edited` where it is neither as recorded nor as in the templates."""
+    """A loss module found beside a script: `edited` where it is neither as recorded nor as in the templates,
+    `outdated` where it is as recorded, and this version of the tool has another."""
 
     raw: bytes
     edited: bool
+    outdated: bool
 
 
 @dataclass(frozen=True)
@@ -122,8 +124,9 @@ def is_by_product(path: Path) -> bool:
 def _inspect_module(path: Path, recorded: str | None, template: bool) -> Module:
     raw = path.read_bytes()
     digest = module_hash(raw)
-    edited = digest != recorded and not (template and digest == module_hash(template_bytes(path.name)))
-    return Module(raw, edited)
+    is_current = template and digest == module_hash(template_bytes(path.name))
+    edited = digest != recorded and not is_current
+    return Module(raw, edited, outdated=template and not edited and not is_current)
 
 
 def _foreign(name: str) -> Refusal:

@@ -139,13 +139,19 @@ def patched_with(path: Path) -> Path | None:
 
 
 def refuse_reached(path: Path, together: Collection[Path] = ()) -> None:
-    """Refuse a module that is patched through a script which is not named beside it: the two change together.
+    """Refuse a module that is patched through a script: the two change together.
+
+    One that is patched by itself as well may be named beside that script.
 
     Raises:
         PatchedThrough: it is.
     """
     script = patched_with(path)
-    beside = {each for each in together if each.parent == path.resolve().parent}
-    if script is not None and Path(script).resolve() not in beside:
-        message = f"is patched together with {script}, which imports it; name that script instead"
-        raise PatchedThrough(message, script)
+    if script is None:
+        return
+    if script.resolve() in together and script.resolve().parent == path.resolve().parent:
+        entry = home_of(path).file(path).entry
+        if entry is not None and entry.by_itself:
+            return
+    message = f"is patched together with {script}, which imports it; name that script instead"
+    raise PatchedThrough(message, script)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,8 +34,9 @@ def present_record(folder: Path, record: Record) -> Present:
     new name.
     """
     gone = frozenset(name for name in record.scripts if not (folder / name).is_file())
+    known = {name: entry for name, entry in record.scripts.items() if entry.edits or name in gone}
     found: dict[str, str] = {}
-    for name, raw in python_files(folder, record).items():
+    for name, raw in python_files(folder, record, mentioning=all(map(_imports, known.values()))).items():
         recorded = _recorded_as(name, raw, record, gone)
         if recorded is not None:
             found[name] = recorded
@@ -49,16 +53,26 @@ def present_record(folder: Path, record: Record) -> Present:
     return Present(replace(record, scripts={name: _reaching(entry, moved) for name, entry in scripts.items()}), found)
 
 
-def python_files(folder: Path, record: Record) -> dict[str, bytes]:
-    """The Python files beside the recorded ones, by their path below the folder; what cannot be read is left out."""
+def python_files(folder: Path, record: Record, *, mentioning: bool = True) -> dict[str, bytes]:
+    """The Python files beside the recorded ones, by their path below the folder; what cannot be read is left out.
+
+    `mentioning` leaves out those that do not speak of `energy_losses`.
+    """
     places = {folder, *((folder / name).parent for name in record.scripts)}
     found: dict[str, bytes] = {}
-    for path in sorted(path for place in places for path in _listed(place)):
-        try:
-            found[path.relative_to(folder).as_posix()] = path.read_bytes()
-        except OSError:
-            continue
+    for entry in (entry for place in sorted(places) for entry in _listed(place)):
+        path = Path(entry.path)
+        with contextlib.suppress(OSError):
+            status = entry.stat()
+            if not mentioning or _mentions(path, status.st_mtime_ns, status.st_size, status.st_ino):
+                found[path.relative_to(folder).as_posix()] = path.read_bytes()
     return found
+
+
+@lru_cache(maxsize=10_000)
+def _mentions(path: Path, changed: int, size: int, inode: int) -> bool:
+    """Whether a file speaks of our folder; a large folder is read once, however many of its scripts are looked at."""
+    return FOLDER_NAME.encode() in path.read_bytes()
 
 
 def imports_ours(raw: bytes) -> bool:
@@ -66,11 +80,12 @@ def imports_ours(raw: bytes) -> bool:
     return _IMPORT.search(raw) is not None
 
 
-def _listed(place: Path) -> Iterator[Path]:
-    try:
-        yield from (path for path in place.glob("*.py") if path.is_file() and not path.is_symlink())
-    except OSError:
-        return
+def _listed(place: Path) -> list[os.DirEntry[str]]:
+    """The Python files of a folder; a link is no copy."""
+    with contextlib.suppress(OSError), os.scandir(place) as entries:
+        files = (entry for entry in entries if entry.name.endswith(".py") and entry.is_file(follow_symlinks=False))
+        return sorted(files, key=lambda entry: entry.name)
+    return []
 
 
 def _recorded_as(name: str, raw: bytes, record: Record, gone: frozenset[str]) -> str | None:
@@ -94,6 +109,11 @@ def _recorded_as(name: str, raw: bytes, record: Record, gone: frozenset[str]) ->
     except Refusal:
         return None
     return next((each for each, entry in sorted(others.items()) if entry.edits and is_present(source, entry)), None)
+
+
+def _imports(entry: ScriptEntry) -> bool:
+    """Whether a patched script can be told by its import of our modules."""
+    return any(FOLDER_NAME in region.after for region in entry.edits)
 
 
 def _digests(entry: ScriptEntry) -> set[str]:

@@ -12,6 +12,7 @@ from energy_patch.locate.local_modules import local_module
 from energy_patch.refusal import Refusal
 from energy_patch.syntax.source import Source, parse
 
+LEVELS = 8  # how many folders above a module are searched for a script that imports it
 Read = Callable[[Path], Source]
 Statement = ast.Import | ast.ImportFrom
 
@@ -113,7 +114,7 @@ def leading(modules: Sequence[Reached], names: Iterable[str]) -> tuple[Reached, 
 def imported_files(source: Source) -> frozenset[Path]:
     """The local files that a script's own imports read; none where it cannot be parsed."""
     try:
-        return frozenset(path for path, _ in _imported(parse(source), source.path, source.path))
+        return frozenset(path for path, _ in local_imports(parse(source), source.path, source.path))
     except (SyntaxError, ValueError, RecursionError):
         return frozenset()
 
@@ -144,7 +145,7 @@ def _modules(script: Source, read: Read, unread: dict[Path, None]) -> list[_Modu
     waiting = [entry]
     while waiting:
         module = waiting.pop(0)
-        for path, level in _imported(module.tree, script.path, module.source.path):
+        for path, level in local_imports(module.tree, script.path, module.source.path):
             if path in found or path in unread:
                 continue
             try:
@@ -158,7 +159,30 @@ def _modules(script: Source, read: Read, unread: dict[Path, None]) -> list[_Modu
     return [*found.values()]
 
 
-def _imported(tree: ast.Module, script: Path, importer: Path) -> Iterator[tuple[Path, int]]:
+def importer_above(module: Path) -> Path | None:
+    """A script in a folder above a module's that imports it: Python then looks for what the module imports there.
+
+    None where a script in the module's own folder imports it by its bare name, so that this folder is on `sys.path`.
+    """
+    module = module.resolve()
+    if any(_imports(script, module, absolutely=True) for script in sorted(module.parent.glob("*.py"))):
+        return None
+    for folder in [*module.parent.parents][:LEVELS]:
+        for script in sorted(folder.glob("*.py")):
+            if _imports(script, module):
+                return script
+        if (folder / ".git").exists():
+            break
+    return None
+
+
+def _imports(script: Path, module: Path, *, absolutely: bool = False) -> bool:
+    tree = _parsed(script)
+    found = local_imports(tree, script, script) if tree is not None else ()
+    return any(path == module and not (absolutely and level) for path, level in found)
+
+
+def local_imports(tree: ast.Module, script: Path, importer: Path) -> Iterator[tuple[Path, int]]:
     """The local files that the imports anywhere in a module read, and the dots that each was written with."""
     for node in ast.walk(tree):
         if not isinstance(node, ast.Import | ast.ImportFrom):

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.commands.test_refusals import EXPECTED
-from tests.conftest import Command, snapshot
+from tests.conftest import Command, snapshot, working_directory
 from tests.scripts.folder_cases import SCRIPT, FolderCase, folder_cases, read_case, write_files
 
 
@@ -136,6 +136,55 @@ def test_the_module_by_itself(shared: Path, energy_patch: Command) -> None:
     assert (shared / SCRIPT).read_bytes() == before[SCRIPT]
     assert energy_patch("revert", shared / "losses.py").exit_code == 0
     assert snapshot(shared) == before
+
+
+def test_json_lists_the_modules_of_a_patched_script(shared: Path, energy_patch: Command) -> None:
+    for outcome in ("patched", "already-applied"):
+        (answer,) = energy_patch("apply", "--json", shared / SCRIPT).json["scripts"]
+        assert (answer["outcome"], [each["path"] for each in answer["modules"]]) == (outcome, ["losses.py"])
+
+
+def test_no_sync_is_said_once(shared: Path, energy_patch: Command) -> None:
+    told = energy_patch("apply", "--no-sync", shared / SCRIPT).stderr
+    assert told.count("the ranks train separate energy models") == 1
+
+
+@pytest.fixture
+def package(tmp_path: Path) -> Path:
+    """A script, and a module in a folder below that calls the loss."""
+    path = next(iter(folder_cases("labs_composite_loss.py")))
+    write_files(tmp_path, read_case(path).before)
+    return tmp_path
+
+
+def test_a_module_in_a_folder_below_the_script_that_imports_it(package: Path, energy_patch: Command) -> None:
+    """Beside the module nobody would find `energy_losses/`; following the advice patches it."""
+    before = snapshot(package)
+    module = package / "energy" / "energy_model.py"
+    with working_directory(package):
+        (answer,) = energy_patch("apply", "--json", module).json["scripts"]
+    assert (answer["outcome"], answer["reason"]) == ("refused", "conflict")
+    assert "is imported by train.py" in answer["message"]
+    assert snapshot(package) == before
+    advice = answer["message"].rpartition("energy-patch ")[2]
+    with working_directory(package):
+        assert energy_patch(*shlex.split(advice)).exit_code == 0
+    assert module.read_bytes() != before["energy/energy_model.py"]
+    assert (package / "energy_losses").is_dir()
+
+
+def test_a_module_whose_own_folder_is_started_from(package: Path, energy_patch: Command) -> None:
+    module = package / "energy" / "energy_model.py"
+    (package / "energy" / "pretrain.py").write_text("from energy_model import EnergyModel\n")
+    assert energy_patch("apply", module).exit_code == 0
+    assert (package / "energy" / "energy_losses").is_dir()
+
+
+def test_a_script_in_a_folder_below_is_started_itself(package: Path, energy_patch: Command) -> None:
+    module = package / "energy" / "energy_model.py"
+    module.write_text(module.read_text() + '\n\nif __name__ == "__main__":\n    print("tried")\n')
+    assert energy_patch("apply", module).exit_code == 0
+    assert (package / "energy" / "energy_losses").is_dir()
 
 
 def test_carriage_returns_of_a_module_stay(shared: Path, energy_patch: Command) -> None:

@@ -38,7 +38,9 @@ def main() -> None:
     try:
         job = join(options)
     except Stop as problem:
-        sys.exit(f"{NAME}: {problem}")
+        print(f"{NAME}: {problem}", file=sys.stderr, flush=True)
+        time.sleep(2)  # the others see the same, and the launcher ends them with the first that leaves
+        sys.exit(1)
     alarm = Alarm(job)
     try:
         code = _check_all(job, alarm)

@@ -30,7 +30,7 @@ if __name__ == "__main__":
 # ==== pretrain.py ====
 import torch
 
-from losses import energy_loss
+from losses import train as energy_loss
 
 
 def set_threads(count):

@@ -75,7 +75,7 @@ def _patch(entry: ScriptEntry, held: Sequence[Held], *, is_intact: bool) -> Patc
     chosen = strategies().get(entry.strategy)
     options = {item.name: item.default for item in chosen.options} if chosen is not None else {}
     options |= entry.options
-    for item in held:
+    for item in sorted(held, key=lambda item: not item.owner):  # a config's field goes before a parameter's default
         if item.option in options:
             options[item.option] = _read(item.value, options[item.option])
     return Patch(chosen, options, is_intact)

@@ -61,7 +61,7 @@ def _command(name: str, exit_codes: Rows, **sections: Rows) -> Callable[[Decorat
 @strategy_options
 @click.option(
     "--sync/--no-sync",
-    "synchronise",
+    "synchronize",
     default=None,
     help="Keep the ranks' energy models equal, or leave that to something else. [default: --sync]",
 )
@@ -80,7 +80,7 @@ def _command(name: str, exit_codes: Rows, **sections: Rows) -> Callable[[Decorat
 def apply_command(
     scripts: tuple[Path, ...],
     strategy: str | None,
-    synchronise: bool | None,
+    synchronize: bool | None,
     logs: bool | None,
     dry_run: bool,
     full: bool,
@@ -96,7 +96,7 @@ def apply_command(
 
     if full and not dry_run:
         raise click.UsageError("--full belongs to --dry-run")
-    request = Request(strategy, checked(values), synchronise, logs)
+    request = Request(strategy, checked(values), synchronize, logs)
     report = apply(scripts, request, write=not dry_run, check=check, cwd=Path.cwd())
     diff = (report.full_diff if full else report.diff) if dry_run else b""
     show(report, color, as_json=as_json, diff=diff)

@@ -194,7 +194,7 @@ def _plan(facts: Facts, run: Sequence[Facts], asked: Wanted, home: Home) -> Plan
     """The plan of one file; a refusal says which module it speaks of."""
     try:
         return make_plan(
-            facts, asked.strategy, asked.choice, asked.recorded, replicates=asked.synchronise, logs=asked.logs, run=run
+            facts, asked.strategy, asked.choice, asked.recorded, replicates=asked.synchronize, logs=asked.logs, run=run
         )
     except Refusal as refusal:
         raise (refusal.about(home.name(facts.source.path)) if facts.is_reached else refusal) from None

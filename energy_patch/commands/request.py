@@ -17,13 +17,13 @@ from energy_patch.unpatch.undo import Held
 class Request:
     """What the command line says.
 
-    `given` holds the strategy's options that were named, by name; `synchronise` is None where it says neither `--sync`
+    `given` holds the strategy's options that were named, by name; `synchronize` is None where it says neither `--sync`
     nor `--no-sync`, and `logs` likewise for `--log-metrics`.
     """
 
     strategy: str | None = None
     given: dict[str, Value] = field(default_factory=dict)
-    synchronise: bool | None = None
+    synchronize: bool | None = None
     logs: bool | None = None
 
 
@@ -33,7 +33,7 @@ class Wanted:
 
     strategy: Strategy
     choice: Choice
-    synchronise: bool
+    synchronize: bool
     logs: bool = False
     is_same: bool = False
     notes: tuple[str, ...] = ()
@@ -41,7 +41,7 @@ class Wanted:
     @property
     def recorded(self) -> dict[str, Value]:
         """The options as the record keeps them."""
-        switches = {NO_SYNC: not self.synchronise, LOG_METRICS: self.logs}
+        switches = {NO_SYNC: not self.synchronize, LOG_METRICS: self.logs}
         return {**self.choice.values, **{name: 1 for name, is_on in switches.items() if is_on}}
 
 
@@ -72,24 +72,24 @@ def wanted(request: Request, entry: ScriptEntry | None, held: Sequence[Held] = (
     _check_given(request, strategy, entry)
     if entry is None:
         choice = Choice(dict(sorted(request.given.items())), {}, frozenset(request.given))
-        return Wanted(strategy, choice, request.synchronise is not False, bool(request.logs))
+        return Wanted(strategy, choice, request.synchronize is not False, bool(request.logs))
     before = carried(entry, held)
-    synchronise = NO_SYNC not in entry.options if request.synchronise is None else request.synchronise
+    synchronize = NO_SYNC not in entry.options if request.synchronize is None else request.synchronize
     logs = LOG_METRICS in entry.options if request.logs is None else request.logs
     is_same = (
         strategy.name == entry.strategy
-        and (synchronise, logs) == (NO_SYNC not in entry.options, LOG_METRICS in entry.options)
+        and (synchronize, logs) == (NO_SYNC not in entry.options, LOG_METRICS in entry.options)
         and all(value == before.now.get(name) for name, value in request.given.items())
     )
     told = () if is_same else tuple(dict.fromkeys(_notes(request, strategy, entry, before)))
-    return Wanted(strategy, before.choice(strategy, request.given), synchronise, logs, is_same, told)
+    return Wanted(strategy, before.choice(strategy, request.given), synchronize, logs, is_same, told)
 
 
 def _notes(request: Request, strategy: Strategy, entry: ScriptEntry, before: Carried) -> Iterator[str]:
     if strategy.name != entry.strategy:
         yield f"switched from strategy {entry.strategy} to {strategy.name}"
     yield from notes(before, strategy, request.given)
-    if NO_SYNC in entry.options and request.synchronise is None:
+    if NO_SYNC in entry.options and request.synchronize is None:
         yield "--no-sync is kept; --sync takes it back"
 
 

@@ -2,7 +2,7 @@
 
 Compute and memory are those of one rank of 3 rows whose candidates are as many as so many ranks would send;
 ``loss_cost`` says how they are measured. Bytes are what a rank sends per step: a header, its padded actions, and one
-flat gradient per optimiser step. Real gloo ranks, at a small size, show that the step's messages are these.
+flat gradient per optimizer step. Real gloo ranks, at a small size, show that the step's messages are these.
 """
 
 import argparse

@@ -71,7 +71,7 @@ def test_trains_under_torchrun(tmp_path):
     assert (next(tmp_path.iterdir()) / "held_out.csv").is_file()
 
 
-def test_accumulation_counts_optimiser_steps(tmp_path):
+def test_accumulation_counts_optimizer_steps(tmp_path):
     status, output = train(tmp_path, None, "--batch_size=3 --max_steps=2 --grad_accumulation_steps=2 --log_freq=1")
     assert status == 0, output
     (log,) = (tmp_path / "runs").glob("*/train.csv")

@@ -160,7 +160,7 @@ def held_out_top1(vla, energy_model):
     return 0.0
 
 
-def synchronise(model):
+def synchronize(model):
     for p in model.parameters():
         dist.all_reduce(p.grad)
 

@@ -99,8 +99,8 @@ SILENCED: dict[str, list[Row]] = {
             "            energy_optimizer.step()\n"
         ),
         Row(
-            "import held_out_top1, is_main_process => import held_out_top1, is_main_process, synchronise",
-            "            energy_optimizer.step()\n =>             synchronise(energy_model)\n"
+            "import held_out_top1, is_main_process => import held_out_top1, is_main_process, synchronize",
+            "            energy_optimizer.step()\n =>             synchronize(energy_model)\n"
             "            energy_optimizer.step()\n",
         ),
         Row(

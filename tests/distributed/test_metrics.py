@@ -19,9 +19,9 @@ from gloo_pool import forbid_collectives
 from torch.nn.parallel import DistributedDataParallel
 
 
-def first_steps(rank: int, world: int, synchronised: bool, kind: type) -> str:
+def first_steps(rank: int, world: int, synchronized: bool, kind: type) -> str:
     model = zoo.build(kind, seed=rank)
-    if synchronised:
+    if synchronized:
         broadcast_parameters(model)
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed), warnings.catch_warnings():
@@ -34,9 +34,9 @@ def first_steps(rank: int, world: int, synchronised: bool, kind: type) -> str:
     return printed.getvalue()
 
 
-@pytest.mark.parametrize(("synchronised", "weights"), [(True, "equal"), (False, "DIFFERENT")])
-def test_rank_0_prints_one_line(pool: Any, synchronised: bool, weights: str) -> None:
-    first, *others = pool.run(4, first_steps, synchronised, zoo.CrossEnergy)
+@pytest.mark.parametrize(("synchronized", "weights"), [(True, "equal"), (False, "DIFFERENT")])
+def test_rank_0_prints_one_line(pool: Any, synchronized: bool, weights: str) -> None:
+    first, *others = pool.run(4, first_steps, synchronized, zoo.CrossEnergy)
     assert others == [""] * 3
     assert len(first.splitlines()) == 1
     assert f"ranks 4, candidates per row 12, weights on the ranks {weights}" in first

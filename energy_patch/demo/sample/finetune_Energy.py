@@ -44,12 +44,12 @@ class FinetuneConfig:
     # Policy
     policy_lr: float = 5e-4                      # For adapter and action head
     use_l1: bool = True                          # Train the action head, by the distance to the expert's actions
-    max_steps: int = 10_000                      # Optimiser steps until we stop
-    grad_accumulation_steps: int = 1             # Batches per optimiser step
+    max_steps: int = 10_000                      # Optimizer steps until we stop
+    grad_accumulation_steps: int = 1             # Batches per optimizer step
     resume_step: Optional[int] = None            # Go on from the checkpoint of this step
                                                  #   (same `run_name` as then)
 
-    # How often, in optimiser steps
+    # How often, in optimizer steps
     save_freq: int = 5_000                       # Checkpoints
     log_freq: int = 10                           # train.csv
     held_out_freq: int = 50                      # held_out.csv, only rank 0 looks

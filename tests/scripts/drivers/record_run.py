@@ -3,7 +3,7 @@
     record_run.py FOLDER SCRIPT [ARGUMENT ...]
 
 Each rank writes FOLDER/rank<N>.pt: its seed, the shapes of the contexts that its energy model saw, the first
-gradient just before it is clipped, the weights at that moment, and the weights after every optimiser step.
+gradient just before it is clipped, the weights at that moment, and the weights after every optimizer step.
 """
 
 import os

@@ -68,6 +68,7 @@ class Example:
     message: str
 
 
+@cache  # the whole package is parsed for it
 def sites() -> tuple[Site, ...]:
     """Every place in the package that refuses, the demo's aside."""
     found = {
@@ -130,6 +131,7 @@ def _example(path: Path) -> Example:
     return Example(path.name, answer["reason"], code, answer["message"])
 
 
+@cache
 def page() -> str:
     """The whole page, in Markdown."""
     parts = [OPENING]

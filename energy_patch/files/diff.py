@@ -99,8 +99,8 @@ def _hunks(before: list[bytes], after: list[bytes]) -> Iterator[bytes]:
         yield line if line.endswith(b"\n") else line + b"\n\\ No newline at end of file\n"
 
 
-def colour(diff: bytes) -> bytes:
-    """The same diff with the colours that git uses on a terminal."""
+def color(diff: bytes) -> bytes:
+    """The same diff with the colors that git uses on a terminal."""
     painted: list[bytes] = []
     header = False
     for line in _lines(diff):

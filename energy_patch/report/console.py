@@ -10,7 +10,7 @@ from typing import Literal, TextIO
 
 import click
 
-from energy_patch.files.diff import colour
+from energy_patch.files.diff import color
 from energy_patch.report.contract import report_contract
 from energy_patch.report.outcome import CHANGING, FAILED, OutcomeName, Report
 from energy_patch.report.text import as_text, plain
@@ -45,7 +45,7 @@ def show(report: Report, mode: ColorMode, *, as_json: bool, diff: bytes = b"") -
         click.echo(report_contract(report))
     elif diff:
         is_painted = has_color(sys.stdout, mode)
-        click.echo(colour(diff) if is_painted else diff, nl=False, color=is_painted)
+        click.echo(color(diff) if is_painted else diff, nl=False, color=is_painted)
     if is_answer and as_json:
         return
     stream = sys.stdout if is_answer else sys.stderr

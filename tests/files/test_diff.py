@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from energy_patch.files.diff import colour, unified_diff
+from energy_patch.files.diff import color, unified_diff
 from energy_patch.files.transaction import FileChange
 
 PIECES = [
@@ -127,12 +127,12 @@ def test_the_mode_of_a_removed_file_is_its_own(tmp_path: Path) -> None:
     assert b"deleted file mode 100755\n" in unified_diff([FileChange(path, b"x\n", None)], tmp_path, full=True)
 
 
-def test_colours_add_nothing_else() -> None:
+def test_colors_add_nothing_else() -> None:
     diff = (
         b"diff --git a/x b/x\n--- a/x\n+++ b/x\n@@ -1,3 +1,3 @@\n a\r\n--- minus\n+++ plus\n c\n"
         b"\\ No newline at end of file\n"
     )
-    painted = colour(diff)
+    painted = color(diff)
     bare = painted
     for code in (b"", b"1", b"31", b"32", b"36"):
         bare = bare.replace(b"\x1b[%sm" % code, b"")

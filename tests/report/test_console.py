@@ -1,4 +1,4 @@
-"""Streams, colour and width, as a person sees them."""
+"""Streams, color and width, as a person sees them."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("auto", {"FORCE_COLOR": "1", "NO_COLOR": ""}, True),
     ],
 )
-def test_colour(
+def test_color(
     mode: str,
     variables: dict[str, str],
     expected: bool,
@@ -64,7 +64,7 @@ def test_colour(
     assert energy_patch("apply", "--dry-run", "--json", "--color", mode, script).json["outcome"] == "would-change"
 
 
-def test_a_terminal_has_colour_unless_it_is_dumb(script: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_terminal_has_color_unless_it_is_dumb(script: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not has_color(sys.stdout, "auto") or sys.stdout.isatty()
     ours, theirs = pty.openpty()
     with os.fdopen(ours, "rb"), os.fdopen(theirs, "w") as terminal:

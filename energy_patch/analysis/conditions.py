@@ -9,7 +9,7 @@ import libcst as cst
 
 from energy_patch.analysis.functions import own_nodes
 from energy_patch.analysis.program import Program
-from energy_patch.syntax.nodes import dotted_name, last_name
+from energy_patch.syntax.nodes import around_body, dotted_name, last_name
 from energy_patch.syntax.scopes import Comprehension
 
 ONE_RANK = re.compile(
@@ -20,12 +20,7 @@ ONE_RANK = re.compile(
 def without_gradients(program: Program, node: cst.CSTNode) -> bool:
     """Whether a node stands under anything that may disable gradients."""
     for ancestor in program.ancestors(node):
-        expressions: list[cst.CSTNode] = []
-        if isinstance(ancestor, cst.With):
-            expressions = [item.item for item in ancestor.items]
-        elif isinstance(ancestor, cst.FunctionDef):
-            expressions = [item.decorator for item in ancestor.decorators]
-        for item in expressions:
+        for item in around_body(ancestor):
             if re.search(r"grad|inference", dotted_name(item.func if isinstance(item, cst.Call) else item) or ""):
                 return True
     return False

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
 import libcst as cst
 
 from energy_patch.analysis.calls import CallGraph
+from energy_patch.analysis.program import Program
 from energy_patch.syntax.nodes import dotted_name
 from energy_patch.syntax.scopes import Binding, Scope
 from energy_patch.syntax.tree import Tree
@@ -78,14 +80,11 @@ class Refs:
     def attributes(self) -> dict[Ref, list[Origin | None]]:
         """What is assigned to attributes of objects whose class is in sight."""
         found: dict[Ref, list[Origin | None]] = {}
-        for node, scope in [*self.program.scopes.items()]:
-            if not isinstance(node, cst.Assign | cst.AnnAssign) or node.value is None:
-                continue
-            for target in [item.target for item in node.targets] if isinstance(node, cst.Assign) else [node.target]:
-                parts = target.elements if isinstance(target, cst.Tuple | cst.List) else ()
-                for place, part in [(None, target), *((i, item.value) for i, item in enumerate(parts))]:
-                    if isinstance(part, cst.Attribute) and (ref := self.ref(part, scope)) is not None:
-                        found.setdefault(ref, []).append(element_of(node.value, scope, place))
+        for target, value, scope in assignments(self.program):
+            parts = target.elements if isinstance(target, cst.Tuple | cst.List) else ()
+            for place, part in [(None, target), *((i, item.value) for i, item in enumerate(parts))]:
+                if isinstance(part, cst.Attribute) and (ref := self.ref(part, scope)) is not None:
+                    found.setdefault(ref, []).append(element_of(value, scope, place))
         return found
 
     def origins(self, ref: Ref) -> list[Origin | None]:
@@ -109,6 +108,14 @@ class Refs:
         if parameter.default is not None and len(passed) < len(self.graph.callers(function)):
             found.append(Origin(parameter.default, self.program.scopes[parameter]))
         return found or [None]
+
+
+def assignments(program: Program) -> Iterator[tuple[cst.BaseExpression, cst.BaseExpression, Scope]]:
+    """Every target that is assigned a value, with the value and the scope."""
+    for node, scope in [*program.scopes.items()]:
+        if isinstance(node, cst.Assign | cst.AnnAssign) and node.value is not None:
+            for target in [item.target for item in node.targets] if isinstance(node, cst.Assign) else [node.target]:
+                yield target, node.value, scope
 
 
 def _innermost(node: cst.CSTNode) -> cst.CSTNode:

@@ -7,9 +7,9 @@ import re
 import libcst as cst
 
 from energy_patch.analysis.vocabulary import EXCHANGES
-from energy_patch.diagnose.energy_model import argument_of
 from energy_patch.diagnose.study import Place, Study
 from energy_patch.locate.facts import ORIGINAL_LOSS
+from energy_patch.locate.loss_calls import argument_of
 from energy_patch.syntax.nodes import last_name
 
 LOCAL_METHODS = frozenset(
@@ -26,7 +26,7 @@ def candidates_doubt(study: Study) -> Place | None:
         if function is not None and any(GATHERS.search(name) for name in study.graph.names_below(function)):
             what = f"the loss that is called here may gather by itself (it is not the public {ORIGINAL_LOSS})"
             return study.place(call, what)
-        actions = argument_of(call, "a_pos", 2)
+        actions = argument_of(call, "a_pos")
         for node in [call] if actions is None else study.aliases.made_from(actions, scope, _local_parts):
             if not _is_local(study, node):
                 what = f"the loss's actions could not be followed past `{study.program.seen(node)[:60]}`"

@@ -8,9 +8,9 @@ import libcst as cst
 
 from energy_patch.analysis.intervals import Interval, Known
 from energy_patch.analysis.ranges import Ranges
-from energy_patch.diagnose.energy_model import argument_of
 from energy_patch.diagnose.study import Study
 from energy_patch.locate.facts import ORIGINAL_TAU
+from energy_patch.locate.loss_calls import argument_of
 from energy_patch.strategies.base import TAU
 from energy_patch.syntax.nodes import descendants, dotted_name
 from energy_patch.syntax.scopes import Scope
@@ -26,7 +26,7 @@ class TauInUse(NamedTuple):
 
 def temperature(study: Study, call: cst.Call, scope: Scope) -> TauInUse | None:
     """The temperature that a call trains with; None where that cannot be read."""
-    passed = argument_of(call, "tau", 4)
+    passed = argument_of(call, "tau")
     if passed is not None:
         found = study.constants.number(passed, scope)
         return TauInUse(found, "passed at the call") if found is not None else None

@@ -10,10 +10,11 @@ import libcst as cst
 
 from energy_patch.analysis.aliases import Aliases
 from energy_patch.analysis.follower import uses_of
-from energy_patch.analysis.refs import Origin, Ref
+from energy_patch.analysis.refs import Origin, Ref, assignments
 from energy_patch.analysis.uses import Uses
 from energy_patch.analysis.vocabulary import STAYS
 from energy_patch.diagnose.loss_uses import LossUses
+from energy_patch.locate.loss_calls import argument_of
 from energy_patch.syntax.nodes import descendants, last_name
 from energy_patch.syntax.scopes import Scope
 
@@ -48,7 +49,7 @@ def energy_model(aliases: Aliases, loss: LossUses) -> Model | None:
     start = [
         ref
         for call, scope in loss.calls
-        if (argument := argument_of(call, "energy_model", 0)) is not None
+        if (argument := argument_of(call, "energy_model")) is not None
         and (ref := aliases.ref(argument, scope)) is not None
     ]
     refs, made = aliases.upward(start)
@@ -62,15 +63,12 @@ def energy_model(aliases: Aliases, loss: LossUses) -> Model | None:
 
 def _named_models(aliases: Aliases) -> Iterator[Ref]:
     """Names that are given a new instance of an energy model's class."""
-    for node, scope in [*aliases.program.scopes.items()]:
-        if not isinstance(node, cst.Assign | cst.AnnAssign) or node.value is None:
-            continue
-        base = base_of_build(node.value)
+    for target, value, scope in assignments(aliases.program):
+        base = base_of_build(value)
         if not isinstance(base, cst.Call) or not ENERGY_CLASS.fullmatch(_imported_name(base.func, scope)):
             continue
-        for target in [item.target for item in node.targets] if isinstance(node, cst.Assign) else [node.target]:
-            if (ref := aliases.ref(target, scope)) is not None:
-                yield ref
+        if (ref := aliases.ref(target, scope)) is not None:
+            yield ref
 
 
 def _imported_name(callee: cst.BaseExpression, scope: Scope) -> str:
@@ -78,16 +76,6 @@ def _imported_name(callee: cst.BaseExpression, scope: Scope) -> str:
     bindings = scope.resolve(callee.value) if isinstance(callee, cst.Name) else []
     node = bindings[0].node if len(bindings) == 1 else None
     return last_name(node.name if isinstance(node, cst.ImportAlias) else callee)
-
-
-def argument_of(call: cst.Call, name: str, place: int) -> cst.BaseExpression | None:
-    """What a call passes under a name, or in a place."""
-    for argument in call.args:
-        if argument.keyword is not None and argument.keyword.value == name:
-            return argument.value
-    before = call.args[: place + 1]
-    is_plain = len(before) == place + 1 and all(item.keyword is None and not item.star for item in before)
-    return before[place].value if is_plain else None
 
 
 def base_of_build(value: cst.BaseExpression) -> cst.BaseExpression:

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 import libcst as cst
 
-from energy_patch.diagnose.energy_model import argument_of
 from energy_patch.diagnose.study import Patch, Study
+from energy_patch.locate.loss_calls import argument_of
 from energy_patch.strategies.base import Cost, Strategy, Value
 from energy_patch.strategies.registry import strategies
 
@@ -77,7 +77,7 @@ def _constant(study: Study, name: str) -> int | None:
 def _dtype(study: Study) -> tuple[str, str] | None:
     """The type that the actions are cast to last, and where that stands."""
     for call, scope in study.loss:
-        actions = argument_of(call, "a_pos", 2)
+        actions = argument_of(call, "a_pos")
         for node in study.aliases.made_from(actions, scope, _receiver) if actions is not None else ():
             if not isinstance(node, cst.Call) or not isinstance(node.func, cst.Attribute):
                 continue

@@ -133,3 +133,14 @@ def _full_name(tree: Tree, node: cst.BaseExpression) -> str | None:
         if isinstance(around, cst.ImportFrom) and around.module is not None and not around.relative:
             return f"{dotted_name(around.module)}.{name}"
     return name
+
+
+def argument_of(call: cst.Call, name: str) -> cst.BaseExpression | None:
+    """What a call of the loss passes for one of its parameters, by keyword or by place."""
+    for argument in call.args:
+        if argument.keyword is not None and argument.keyword.value == name:
+            return argument.value
+    place = ORIGINAL_PARAMETERS.index(name)
+    before = call.args[: place + 1]
+    is_plain = len(before) == place + 1 and all(item.keyword is None and not item.star for item in before)
+    return before[place].value if is_plain else None

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import libcst as cst
 
-from energy_patch.locate.callers import called_name
 from energy_patch.locate.facts import ORIGINAL_PARAMETERS
-from energy_patch.locate.rank_conditions import WITHOUT_GRADIENTS
+from energy_patch.locate.rank_conditions import disables_gradients
 from energy_patch.syntax.layout import point_before, start_of, statement_of
 from energy_patch.syntax.nodes import descendants, dotted_name
 from energy_patch.syntax.places import LinePoint
@@ -36,7 +35,7 @@ def before_model(tree: Tree, call: cst.Call, scope: Scope, bound: tuple[int, ...
             above = body[: body.index(child)]
             uses = (item for item in above if start_of(tree, item) > last_bound and _uses(tree, item, model, owner))
             point = next((point_before(tree, item) for item in uses), point)
-        elif not isinstance(ancestor, cst.With) or _is_without_gradients(ancestor):
+        elif not isinstance(ancestor, cst.With) or disables_gradients(ancestor):
             break
         child = ancestor
     return point
@@ -59,7 +58,3 @@ def _uses(tree: Tree, statement: cst.CSTNode, model: str, owner: Scope | None) -
         for node in descendants(statement)
         if isinstance(node, cst.Name | cst.Attribute) and node in tree.scopes
     )
-
-
-def _is_without_gradients(statement: cst.With) -> bool:
-    return any(called_name(item.item) in WITHOUT_GRADIENTS for item in statement.items)

@@ -8,6 +8,7 @@ import libcst as cst
 
 from energy_patch.locate.callers import Callers, Use, called_name
 from energy_patch.locate.rank_tests import RankTests, runs_on_one_rank
+from energy_patch.syntax.nodes import around_body
 from energy_patch.syntax.scopes import Scope
 from energy_patch.syntax.tree import Tree
 
@@ -93,12 +94,9 @@ def _leaves(block: cst.BaseSuite) -> bool:
 
 
 def without_gradients(tree: Tree, node: cst.CSTNode) -> bool:
-    for ancestor in tree.ancestors(node):
-        expressions: list[cst.BaseExpression] = []
-        if isinstance(ancestor, cst.With):
-            expressions = [item.item for item in ancestor.items]
-        elif isinstance(ancestor, cst.FunctionDef):
-            expressions = [decorator.decorator for decorator in ancestor.decorators]
-        if any(called_name(expression) in WITHOUT_GRADIENTS for expression in expressions):
-            return True
-    return False
+    return any(disables_gradients(ancestor) for ancestor in tree.ancestors(node))
+
+
+def disables_gradients(node: cst.CSTNode) -> bool:
+    """Whether a `with` or a decorated function runs its body without gradients."""
+    return any(called_name(expression) in WITHOUT_GRADIENTS for expression in around_body(node))

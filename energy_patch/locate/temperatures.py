@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import libcst as cst
 
-from energy_patch.locate.facts import ORIGINAL_PARAMETERS, Config, Temperature
+from energy_patch.locate.facts import Config, Temperature
+from energy_patch.locate.loss_calls import argument_of
 from energy_patch.locate.written import is_number
 from energy_patch.syntax.nodes import dotted_name
 from energy_patch.syntax.scopes import Scope
@@ -15,7 +16,7 @@ def passed_temperature(
     tree: Tree, call: cst.Call, scope: Scope, config: Config | None, instance: str | None
 ) -> Temperature | None:
     """What a call passes as `tau`, if it passes one; `instance` is how the config is written there."""
-    node = _argument(call)
+    node = argument_of(call, "tau")
     if node is None:
         return None
     text, line = tree.text(node), tree.line(node)
@@ -35,16 +36,6 @@ def passed_temperature(
     if binding.kind == "assign" and scope.owner(name) is tree.root:
         return Temperature(text, "constant", tree.line(binding.node), _number(tree, binding.value), name)
     return Temperature(text, "other", line)
-
-
-def _argument(call: cst.Call) -> cst.BaseExpression | None:
-    place = ORIGINAL_PARAMETERS.index("tau")
-    for index, argument in enumerate(call.args):
-        if argument.star:
-            return None
-        if argument.keyword.value == "tau" if argument.keyword is not None else index == place:
-            return argument.value
-    return None
 
 
 def _number(tree: Tree, node: cst.BaseExpression | None) -> str | None:

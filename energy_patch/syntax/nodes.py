@@ -70,3 +70,13 @@ def all_parameters(parameters: cst.Parameters) -> list[cst.Param]:
     star = [parameters.star_arg] if isinstance(parameters.star_arg, cst.Param) else []
     last = [parameters.star_kwarg] if parameters.star_kwarg else []
     return [*parameters.posonly_params, *parameters.params, *star, *parameters.kwonly_params, *last]
+
+
+def around_body(node: cst.CSTNode) -> list[cst.BaseExpression]:
+    """What stands around what a node runs: the items of a `with`, the decorators of a function."""
+    match node:
+        case cst.With():
+            return [item.item for item in node.items]
+        case cst.FunctionDef():
+            return [item.decorator for item in node.decorators]
+    return []

@@ -10,9 +10,9 @@ from energy_patch.analysis.conditions import deciding_tests, may_be_caught, test
 from energy_patch.analysis.files import ScopedCall
 from energy_patch.analysis.functions import is_none, is_plain, own_nodes
 from energy_patch.diagnose.check import Check, Example, Found, edited
-from energy_patch.diagnose.energy_model import argument_of
 from energy_patch.diagnose.examples import FUNCTION
 from energy_patch.diagnose.study import Study
+from energy_patch.locate.loss_calls import argument_of
 from energy_patch.syntax.nodes import descendants, dotted_name
 
 
@@ -48,7 +48,7 @@ def _found(study: Study, call: cst.Call, function: cst.FunctionDef, parameter: c
 
 def _model_parameter(study: Study, function: cst.FunctionDef, loss: cst.Call) -> cst.Param | None:
     """The parameter that the loss is given as its model, if nothing else can be under that name."""
-    argument = argument_of(loss, "energy_model", 0)
+    argument = argument_of(loss, "energy_model")
     scope = study.program.inside(function)
     bindings = scope.bindings.get(argument.value, []) if isinstance(argument, cst.Name) else []
     node = bindings[0].node if len(bindings) == 1 else None

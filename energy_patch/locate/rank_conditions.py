@@ -8,7 +8,7 @@ import libcst as cst
 
 from energy_patch.locate.callers import Callers, Use, called_name
 from energy_patch.locate.rank_tests import RankTests, runs_on_one_rank
-from energy_patch.syntax.nodes import around_body
+from energy_patch.syntax.nodes import around_body, descendants
 from energy_patch.syntax.scopes import Scope
 from energy_patch.syntax.tree import Tree
 
@@ -63,7 +63,7 @@ class _Deciding:
 
     def _at(self, ancestor: cst.CSTNode, child: cst.CSTNode) -> Iterator[cst.CSTNode]:
         """What one node above decides about the one below it."""
-        names_rank = self._ranks.tells_ranks_apart
+        tree, names_rank = self._tree, self._ranks.tells_ranks_apart
         match ancestor:
             case cst.If() | cst.While() | cst.IfExp() if child is not ancestor.test and names_rank(ancestor.test):
                 yield ancestor.test
@@ -75,22 +75,56 @@ class _Deciding:
                 for statement in ancestor.body:
                     if statement is child:
                         break
-                    if isinstance(statement, cst.If) and _has_exit(statement) and names_rank(statement.test):
+                    if isinstance(statement, cst.If) and _has_exit(tree, statement) and names_rank(statement.test):
                         yield statement.test
 
 
-def _has_exit(statement: cst.If) -> bool:
-    """Whether one branch leaves the block: `if rank != 0: return`."""
+def _has_exit(tree: Tree, statement: cst.If) -> bool:
+    """Whether one branch leaves the block, and the job goes on: `if rank != 0: return`."""
     other = statement.orelse
-    return _leaves(statement.body) or (isinstance(other, cst.Else) and _leaves(other.body))
+    if isinstance(other, cst.If):
+        return _leaves(tree, statement.body) or _has_exit(tree, other)
+    return _leaves(tree, statement.body) or (other is not None and _leaves(tree, other.body))
 
 
-def _leaves(block: cst.BaseSuite) -> bool:
+def _leaves(tree: Tree, block: cst.BaseSuite) -> bool:
     last = block.body[-1]
     last = last.body[-1] if isinstance(last, cst.SimpleStatementLine) else last
-    if isinstance(last, cst.Expr):
-        return called_name(last.value) in EXITS
-    return isinstance(last, cst.Return | cst.Continue | cst.Break | cst.Raise)
+    parts = descendants(block) if isinstance(last, cst.Raise) else [last]  # a `return` may stand before the error
+    return any(_is_exit(tree, part) for part in parts)
+
+
+def _is_exit(tree: Tree, node: cst.CSTNode) -> bool:
+    match node:
+        case cst.Expr():
+            return called_name(node.value) in EXITS
+        case cst.Raise():  # an error on one rank ends the job: nobody waits
+            return _may_succeed(node.exc) or _may_be_caught(tree, node)
+    return isinstance(node, cst.Return | cst.Continue | cst.Break)
+
+
+def _may_succeed(error: cst.BaseExpression | None) -> bool:
+    """Whether a process may end with status 0 by an error: `SystemExit`, unless it has a text or another number."""
+    match error:
+        case cst.Call(args=[cst.Arg(value=cst.BaseString())]):
+            return False
+        case cst.Call(args=[cst.Arg(value=cst.Integer() as status)]) if status.evaluated_value:
+            return False
+    return error is not None and called_name(error) == "SystemExit"
+
+
+def _may_be_caught(tree: Tree, error: cst.Raise) -> bool:
+    """Whether an `except` or a `suppress` in the same function could keep an error from ending the job."""
+    child: cst.CSTNode = error
+    for ancestor in tree.ancestors(error):
+        if isinstance(ancestor, cst.FunctionDef):
+            break
+        if isinstance(ancestor, cst.Try | cst.TryStar) and child is ancestor.body and ancestor.handlers:
+            return True
+        if any(called_name(expression) == "suppress" for expression in around_body(ancestor)):
+            return True
+        child = ancestor
+    return False
 
 
 def without_gradients(tree: Tree, node: cst.CSTNode) -> bool:

@@ -17,7 +17,7 @@ from energy_patch.strategies.base import FOLDER_NAME
 from energy_patch.syntax.source import decode_source
 from energy_patch.unpatch.undo import is_present
 
-_IMPORT = re.compile(rb"(?:^|[\r\n;:])[ \t]*(?:from|import)[ \t]+\.*%s\b" % FOLDER_NAME.encode())
+_IMPORT = re.compile(rb"(?:^|[\r\n;:])[ \t]*(?:from|import)[ \t]+\.*(?:\w+\.)*%s\b" % FOLDER_NAME.encode())
 
 
 class Present(NamedTuple):

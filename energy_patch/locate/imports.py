@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import libcst as cst
 
-from energy_patch.syntax.layout import (
-    point_after,
-)
+from energy_patch.locate.local_modules import local_module
+from energy_patch.syntax.layout import point_after
 from energy_patch.syntax.nodes import dotted_name
 from energy_patch.syntax.places import LinePoint
 from energy_patch.syntax.scopes import Binding, Scope
@@ -14,8 +13,12 @@ from energy_patch.syntax.source import Source
 from energy_patch.syntax.tree import Tree
 
 
-def import_point(tree: Tree, found: list[tuple[cst.Call, Scope]], first: int) -> tuple[LinePoint, bool]:
-    """After the top-level import that brought in the loss, else after the last one before the patch's first line."""
+def import_point(tree: Tree, found: list[tuple[cst.Call, Scope]], first: int) -> tuple[LinePoint, str]:
+    """After the top-level import that brought in the loss, else after the last one before the patch's first line.
+
+    And what stands before the name of a folder beside the script, as in the import of the loss: nothing, a dot, or the
+    package that the script is a part of.
+    """
     top_level = [
         statement
         for statement in tree.module.body[:first]
@@ -23,20 +26,36 @@ def import_point(tree: Tree, found: list[tuple[cst.Call, Scope]], first: int) ->
         and any(isinstance(part, cst.Import | cst.ImportFrom) for part in statement.body)
     ]
     bringing = None
-    relative = False
+    prefix = ""
     for call, scope in found:
         for binding in scope.resolve((dotted_name(call.func) or "").split(".")[0]):
             if binding.kind != "import":
                 continue
             imported = tree.parents[binding.node]
-            relative = relative or (isinstance(imported, cst.ImportFrom) and bool(imported.relative))
+            prefix = prefix or _prefix(tree, imported)
             line = tree.parents[imported]
             bringing = line if bringing is None and line in top_level else bringing
     statement = bringing or (top_level[-1] if top_level else _docstring(tree.module))
     source = tree.source
     if statement is None:
-        return LinePoint(_after_opening_comments(source), "", 1), relative
-    return point_after(tree, statement), relative
+        return LinePoint(_after_opening_comments(source), "", 1), prefix
+    return point_after(tree, statement), prefix
+
+
+def _prefix(tree: Tree, imported: cst.CSTNode) -> str:
+    """A script of a package, started by `python -m`, finds what lies beside it by the package's name only."""
+    if isinstance(imported, cst.ImportFrom) and imported.relative:
+        return "."
+    names = [imported.module] if isinstance(imported, cst.ImportFrom) else []
+    names += [alias.name for alias in imported.names] if isinstance(imported, cst.Import) else []
+    module = next((dotted_name(name) for name in names if name is not None), None) or ""
+    packages: list[str] = []
+    folder = tree.script.resolve().parent
+    while (folder / "__init__.py").is_file():
+        packages.insert(0, folder.name)
+        folder = folder.parent
+    is_beside = local_module(tree.script, module) is not None
+    return "".join(f"{name}." for name in packages) if module.split(".")[:1] == packages[:1] and not is_beside else ""
 
 
 def _docstring(module: cst.Module) -> cst.CSTNode | None:

@@ -133,13 +133,13 @@ def _facts(file: OpenFile, reached: Reached | None = None) -> Facts:
         settings = None if reached else config(tree, names)
         calls = tuple(call_facts(tree, callers, names, settings, call, scope, functions) for call, scope in found)
     first = _first_use(tree, calls)
-    imports, relative = import_point(tree, found, first)
+    imports, prefix = import_point(tree, found, first)
     return Facts(
         source=tree.source,
         calls=calls,
         config=settings,
         imports=imports,
-        package=_package(tree, reached, relative),
+        package=_package(tree, reached, prefix),
         distributed=distributed(tree, first),
         identifiers=identifiers(tree),
         warnings=lone_exits(tree, callers, found),
@@ -156,10 +156,10 @@ def top_level_name(tree: Tree, call: cst.Call) -> str | None:
     return top.name.value if isinstance(top, cst.FunctionDef | cst.ClassDef) else None
 
 
-def _package(tree: Tree, reached: Reached | None, relative: bool) -> str:
+def _package(tree: Tree, reached: Reached | None, prefix: str) -> str:
     """How `energy_losses/`, which lies beside the script, is named in an import."""
     if reached is None:
-        return f".{FOLDER_NAME}" if relative else FOLDER_NAME
+        return prefix + FOLDER_NAME
     depth = len(tree.source.path.relative_to(tree.script.resolve().parent).parts)
     return f"{'.' * depth}{FOLDER_NAME}" if reached.relative else FOLDER_NAME
 

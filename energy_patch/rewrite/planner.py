@@ -34,7 +34,7 @@ def make_plan(
     """
     draft = Draft(facts, strategy, choice, replicates=replicates, passed=passed_temperatures(run or (facts,)))
     patch_calls(draft)
-    note_run(draft, run or (facts,))
+    note_run(draft, run or (facts,), logs=logs)
     thread_parameters(draft)
     _warn(draft)
     if logs and strategy.function and facts.calls:

@@ -9,7 +9,7 @@ from energy_patch.locate.facts import ORIGINAL_TAU, Call, Caller, Facts, Tempera
 from energy_patch.locate.written import Argument
 from energy_patch.refusal import Refusal
 from energy_patch.rewrite.draft import Draft, NewParameter
-from energy_patch.strategies.base import TAU, TAU_MEASURED, Strategy
+from energy_patch.strategies.base import TAU, TAU_MEASURED, Choice, Strategy
 
 WORLD_SIZE, BATCH = 8, 3  # the example in what is said of the loss's curve
 
@@ -127,11 +127,11 @@ def note_temperature(draft: Draft, text: str, where: str) -> None:
         )
 
 
-def note_run(draft: Draft, run: Sequence[Facts]) -> None:
+def note_run(draft: Draft, run: Sequence[Facts], *, logs: bool) -> None:
     """What the patch means for the whole run, said with the first of its calls; where no call changes, with each."""
     if draft.strategy.function:
         if draft.facts is next((facts for facts in run if facts.calls), None):
-            draft.note(_told_of_curve(draft.strategy))
+            draft.note(_told_of_curve(draft.strategy, draft.choice) + ("" if logs else " (--log-metrics logs them)"))
         return
     for call in draft.facts.calls:
         now = call.tau.text if call.tau is not None else f"{ORIGINAL_TAU} (the original's default)"
@@ -141,11 +141,11 @@ def note_run(draft: Draft, run: Sequence[Facts]) -> None:
         )
 
 
-def _told_of_curve(strategy: Strategy) -> str:
+def _told_of_curve(strategy: Strategy, choice: Choice) -> str:
     """That losses before and after a patch cannot be compared, and what to look at instead."""
-    now = strategy.cost(WORLD_SIZE, BATCH, 0, {}).negatives + 1
+    now = strategy.cost(WORLD_SIZE, BATCH, 0, dict(choice.values)).negatives + 1
     return (
         f"the loss's curve jumps, since there are more candidates: {WORLD_SIZE} ranks x {BATCH} start near "
         f"ln {now} = {math.log(now):.2f} instead of ln {BATCH} = {math.log(BATCH):.2f}; compare top1 or "
-        "loss_over_log_n of energy_losses.metrics.latest_metrics() instead (--log-metrics logs them)"
+        "loss_over_log_n of energy_losses.metrics.latest_metrics() instead"
     )

@@ -31,7 +31,7 @@ def patch_modified(source: Source, script: TokenizedScript, entry: ScriptEntry, 
     """Name what was changed, what stood there, and every line that the patch has in the script now."""
     changed = [_now(source, script, entry, search.found, region) for region in search.missing]
     patch_lines = _patch_lines(source, script, entry, search.found, changed)
-    said = ["the patch was changed after apply, so it cannot be taken out; nothing was written."]
+    said = ["the patch was changed after apply, so it cannot be taken out."]
     said += _changed(source, changed)
     if search.doubtful:
         said.append("This part of the patch stands there more than once:")

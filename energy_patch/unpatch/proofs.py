@@ -90,7 +90,7 @@ def check_result(source: Source, text: str, splices: Sequence[Edit]) -> None:
             code = source.line_text(header).strip()
             message = (
                 f"line {header} (`{code}`) holds only lines of the patch; put `pass` there, or delete the "
-                f"`{code.split()[0].rstrip(':')}`, and run the command again; nothing was written"
+                f"`{code.split()[0].rstrip(':')}`, and run the command again"
             )
             raise Refusal("patch-modified", message, line=header) from None
         line = None if refusal.line is None else line_now(source, text, splices, refusal.line)
@@ -142,7 +142,7 @@ def check_names(source: Source, entry: ScriptEntry, text: str, splices: list[Edi
             line = line_now(source, text, splices, lines[0])
             message = (
                 f"uses {name}, which the patch brought in, outside the patch: {source.line_text(line).strip()}\n"
-                f"Take that out, or define {name} yourself, and run the command again; nothing was written."
+                f"Take that out, or define {name} yourself, and run the command again."
             )
             raise Refusal("patch-modified", message, line=line)
 

@@ -148,7 +148,7 @@ def _balanced(script: TokenizedScript, place: FoundRegion, start: int, end: int)
             line = len(LINE_END.findall(script.text, 0, token.start)) + 1
             message = (
                 f"has a comment of yours within the patch, which would be lost: {token.text}\n"
-                "Move it to a line of its own above, and run the command again; nothing was written."
+                "Move it to a line of its own above, and run the command again."
             )
             raise Refusal("patch-modified", message, line=line)
     return start, end

@@ -64,7 +64,9 @@ def attention(
         return t.flatten(0, -4) if t.dim() > 4 else t  # what the fast kernels take
 
     def lengthened(t: Tensor) -> Tensor:
-        return four(t.expand(*batch, length, -1).movedim(fold, inner).flatten(-2 - len(fold), -2))
+        own = [batch[i] if i in fold else n for i, n in enumerate(t.shape[:-2])]
+        long = t.expand(*own, length, -1).movedim(fold, inner).flatten(-2 - len(fold), -2)
+        return four(long.expand(*rest, -1, -1))  # last, so that no real copy is made
 
     def once(t: Tensor) -> Tensor:
         return four(t.squeeze(tuple(fold)).expand(*rest, -1, -1))

@@ -64,7 +64,7 @@ def energy_matrix(
 def materialised(energy_model: nn.Module) -> dict[str, int]:
     """Operations of the model's last call that had real copies, and how many there were of each, dropout not counted.
 
-    Where the whole call had them, the only name is ``plain pairs: REASON``.
+    Where the whole call had them, the only name is ``everything (REASON)``.
     """
     counts = _materialised.get(unwrapped(energy_model), Counter())
     return {name: count for name, count in counts.most_common() if "dropout" not in name}
@@ -107,7 +107,7 @@ class _Scores:
 
     def _plain(self, reason: str) -> Tensor:
         """All pairs at once, as any model can be called; if that raises too, the model is wrong."""
-        _materialised[self.model] = Counter({f"plain pairs: {reason}": 1})
+        _materialised[self.model] = Counter({f"everything ({reason})": 1})
         mask = None if self.pad_mask is None else self.pad_mask.repeat_interleave(self.count, dim=0)
         actions = self.candidates.expand(self.rows, -1, -1, -1).flatten(0, 1)
         return self._called(self.h.repeat_interleave(self.count, dim=0), actions, mask, self.count)

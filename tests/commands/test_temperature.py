@@ -41,6 +41,11 @@ def test_two_lines_say_what_was_what_is_and_why(script: Path, energy_patch: Comm
     assert "top1 or loss_over_log_n" in curve
 
 
+def test_the_curve_starts_where_the_options_make_it_start(script: Path, energy_patch: Command) -> None:
+    assert "near ln 280 = 5.63" in told(script, energy_patch, "--strategy", "queue")[1]
+    assert "near ln 32 = 3.47" in told(script, energy_patch, "--strategy", "queue", "--queue-size", "8")[1]
+
+
 def test_the_old_temperature_asked_for(script: Path, energy_patch: Command) -> None:
     temperature, _ = told(script, energy_patch, "--tau", "0.5")
     assert temperature.startswith("temperature: 0.5 as before")

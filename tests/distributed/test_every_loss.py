@@ -1,51 +1,28 @@
 """What every loss promises, whatever its negatives are."""
 
 import contextlib
-from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import energy_zoo as zoo
+import every_loss
 import plain_reference as plain
 import pytest
 import torch
-import torch.distributed as dist
 from energy_losses import scoring
-from energy_losses.adaptive import adaptive_energy_loss
-from energy_losses.global_infonce import distributed_energy_inbatch_swap_infonce
-from energy_losses.hybrid_infonce import hybrid_energy_infonce_loss
-from energy_losses.layer_infonce import layer_based_energy_infonce_loss
-from energy_losses.queue_infonce import queued_energy_infonce_loss
 from energy_losses.ranks import average_gradients, broadcast_parameters
 from energy_zoo import EXACT
 from gloo_pool import forbid_collectives
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-Loss = Callable[[nn.Module, plain.Batch], tuple[Tensor, Tensor, Tensor]]
-
-
-def seeded() -> torch.Generator:
-    return torch.Generator().manual_seed(11)
-
-
-def adaptive(configured: int) -> Loss:
-    def loss(model: nn.Module, batch: plain.Batch) -> tuple[Tensor, Tensor, Tensor]:
-        torch.manual_seed(11)  # for the noise of made negatives
-        world = dist.get_world_size() if dist.is_initialized() else 1
-        return adaptive_energy_loss(model, batch.h, batch.a, [], batch.mask, configured, world, tau=0.5)
-
-    return loss
-
-
-LOSSES: dict[str, Loss] = {
-    "global": lambda m, b: distributed_energy_inbatch_swap_infonce(m, b.h, b.a, b.mask),
-    "queue": lambda m, b: queued_energy_infonce_loss(m, b.h, b.a, b.mask, queue_size=5),
-    "hybrid": lambda m, b: hybrid_energy_infonce_loss(m, b.h, b.a, [], b.mask, generator=seeded()),
-    "layer": lambda m, b: layer_based_energy_infonce_loss(m, b.h, b.a, [], b.mask, generator=seeded()),
-    "adaptive, in-batch": adaptive(8),
-    "adaptive, hybrid": adaptive(3),
+# As they are, and with settings that change what a loss does.
+LOSSES = {
+    **every_loss.LOSSES,
+    "queue, full": partial(every_loss.LOSSES["queue"], queue_size=5),
+    "adaptive, in-batch": partial(every_loss.LOSSES["adaptive"], local_batch_size=8, tau=0.5),
 }
-every_loss = pytest.mark.parametrize("name", LOSSES)
+each = pytest.mark.parametrize("name", LOSSES)
 
 
 def train(rank: int, world: int, name: str, context: str = "", wrapped: bool = False) -> list[Tensor | None]:
@@ -66,7 +43,7 @@ def train(rank: int, world: int, name: str, context: str = "", wrapped: bool = F
 
 
 @pytest.mark.parametrize(("context", "wrapped"), [("no_grad", False), ("inference_mode", False), ("no_grad", True)])
-@every_loss
+@each
 def test_validation_issues_no_collective_and_leaves_no_trace(pool: Any, name: str, context: str, wrapped: bool) -> None:
     results, without = pool.run(4, train, name, context, wrapped), pool.run(4, train, name)
     for found, expected in zip(results, without, strict=True):
@@ -112,7 +89,7 @@ def padded(batch: plain.Batch, by: int) -> plain.Batch:
 
 
 @pytest.mark.parametrize("change", ["padding", "strides", "actions with gradients", "DDP", "compiled", "small chunks"])
-@every_loss
+@each
 def test_changes_that_do_not_matter(pool: Any, name: str, change: str) -> None:
     rows = [3, 2, 3, 1]
     expected = pool.run(4, step, name, rows)
@@ -120,7 +97,7 @@ def test_changes_that_do_not_matter(pool: Any, name: str, change: str) -> None:
         assert plain.distance(found, same) < EXACT
 
 
-@every_loss
+@each
 def test_padding_that_counts_would_show(pool: Any, name: str) -> None:
     rows = [3, 2, 3, 1]
     expected = pool.run(4, step, name, rows)
@@ -128,7 +105,7 @@ def test_padding_that_counts_would_show(pool: Any, name: str) -> None:
         assert plain.distance(found, other) > 1e-3
 
 
-@every_loss
+@each
 def test_a_rank_without_rows_takes_part(pool: Any, name: str) -> None:
     for change in ("", "DDP"):
         first, *others = pool.run(4, step, name, [2, 0, 3, 0], change)
@@ -153,7 +130,7 @@ def without_rows(rank: int, world: int, name: str) -> list[Tensor | None]:
     return plain.gradients(model)
 
 
-@every_loss
+@each
 def test_a_made_up_row_suits_a_model_that_is_narrow(pool: Any, name: str) -> None:
     for gradients in pool.run(3, without_rows, name):
         assert all(torch.isfinite(gradient).all() for gradient in gradients)
@@ -177,7 +154,7 @@ def fail(*_: Any) -> None:
     raise ArithmeticError
 
 
-@every_loss
+@each
 def test_a_rank_whose_model_fails_may_go_on(pool: Any, name: str) -> None:
     first, *others = pool.run(3, skip_the_first_batch, name)
     assert all(plain.distance(other, first) == 0 for other in others)

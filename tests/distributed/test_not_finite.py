@@ -1,30 +1,16 @@
 """An action that is not finite on one rank: all ranks raise one error that names it, and no weight is harmed."""
 
-from collections.abc import Callable
 from typing import Any
 
 import energy_zoo as zoo
 import plain_reference as plain
 import pytest
 import torch
-from energy_losses.adaptive import adaptive_energy_loss
-from energy_losses.global_infonce import distributed_energy_inbatch_swap_infonce as global_loss
-from energy_losses.hybrid_infonce import hybrid_energy_infonce_loss as hybrid_loss
-from energy_losses.layer_infonce import layer_based_energy_infonce_loss as layer_loss
-from energy_losses.queue_infonce import queued_energy_infonce_loss as queued_loss
 from energy_losses.ranks import average_gradients, replicate
-from torch import Tensor, nn
+from every_loss import EXCHANGING_NOTHING, LOSSES, WITH_LAYERS
 from torch.nn.parallel import DistributedDataParallel
 
 BAD_STEP, BAD_RANK = 1, 1
-Loss = Callable[[nn.Module, plain.Batch, list[Tensor]], tuple[Tensor, Tensor, Tensor]]
-LOSSES: dict[str, Loss] = {
-    "global": lambda m, b, layers: global_loss(m, b.h, b.a, b.mask),
-    "queue": lambda m, b, layers: queued_loss(m, b.h, b.a, b.mask),
-    "hybrid": lambda m, b, layers: hybrid_loss(m, b.h, b.a, layers, b.mask),
-    "adaptive": lambda m, b, layers: adaptive_energy_loss(m, b.h, b.a, layers, b.mask, 2, 3),
-    "layer": lambda m, b, layers: layer_loss(m, b.h, b.a, layers, b.mask),
-}
 
 
 def train(rank: int, world: int, name: str, where: str, line: str = "replicate") -> dict[str, Any]:
@@ -54,7 +40,7 @@ def train(rank: int, world: int, name: str, where: str, line: str = "replicate")
     return {**found, "weights": [p.detach().clone() for p in model.parameters()]}
 
 
-CASES = [(name, "a_pos") for name in LOSSES] + [(name, "layer_actions") for name in ("hybrid", "adaptive", "layer")]
+CASES = [(name, "a_pos") for name in LOSSES] + [(name, "layer_actions") for name in WITH_LAYERS]
 
 
 @pytest.mark.parametrize("line", ["replicate", "by hand"])
@@ -65,8 +51,8 @@ def test_all_ranks_raise_the_same_error(pool: Any, name: str, where: str, line: 
     assert f"rank {BAD_RANK} of 3" in said
     assert f"{where} ha" in said
     assert "not finite" in said
-    # `layer` exchanges nothing: it is told with the gradients of that step, to which it adds none.
-    assert {result["step"] for result in results} == {BAD_STEP + (name == "layer")}
+    # A loss that exchanges nothing is told with the gradients of that step, to which it adds none.
+    assert {result["step"] for result in results} == {BAD_STEP + (name in EXCHANGING_NOTHING)}
     for result in results:
         assert plain.distance(result["weights"], results[0]["weights"]) == 0
         assert all(torch.isfinite(w).all() for w in result["weights"])
@@ -93,10 +79,10 @@ def accumulate(rank: int, world: int) -> str:
         batch = plain.make_batch(2, seed=world * step + rank)
         if (rank, step) == (BAD_RANK, 0):
             batch.a[0, 1, 2] = float("nan")
-        losses.append(LOSSES["layer"](model, batch, [])[0])
+        losses.append(LOSSES["layer"](model, batch)[0])
     sum(losses).backward()
     with pytest.raises(ValueError, match="not finite") as caught:
-        LOSSES["layer"](model, plain.make_batch(2), [])
+        LOSSES["layer"](model, plain.make_batch(2))
     return str(caught.value)
 
 

@@ -136,7 +136,7 @@ def test_an_error_that_only_stand_ins_raise_is_named_in_the_report() -> None:
 
     model, batch = made(only_stand_ins), plain.make_batch(3)
     check_equal(model, batch, make_candidates((4,)), chunk=2)
-    assert list(materialised(model)) == ["plain pairs: KeyError: 'no such type'"]
+    assert list(materialised(model)) == ["everything (KeyError: 'no such type')"]
 
 
 def test_an_error_of_the_model_is_the_users() -> None:
@@ -180,7 +180,7 @@ def test_a_plain_run_is_reported() -> None:
     model, batch = zoo.build(writing.a_view_of_contexts), plain.make_batch(3)  # type: ignore[attr-defined]
     energy_matrix(model, batch.h, batch.a, batch.mask)
     (report,) = materialised(model)
-    assert report.startswith("plain pairs: ")
+    assert report.startswith("everything (")
 
 
 @pytest.mark.parametrize("chunk", [None, 1, 2])
@@ -234,7 +234,7 @@ def test_parts_that_are_compiled_and_mix_pairs_are_not_split() -> None:
     with pytest.warns(RuntimeWarning, match="compiled"):
         found = energy_matrix(model, batch.h, candidates, batch.mask)
     assert torch.allclose(found, plain.energies(model, batch, candidates), atol=zoo.EXACT, rtol=0)
-    assert list(materialised(model)) == ["plain pairs: a part is compiled"]
+    assert list(materialised(model)) == ["everything (a part is compiled)"]
 
 
 def test_a_later_chunk_that_is_given_up_leaves_no_hooks_behind() -> None:

@@ -42,7 +42,7 @@ def test_every_operation_of_the_table_is_tried() -> None:
 def test_each_operation_equals_pairs(name: str) -> None:
     model = zoo.build(functools.partial(Chained, [(name, *places) for places in MIXED]))
     check_equal(model, plain.make_batch(3), make_candidates((4,)))
-    assert not any("plain pairs" in reason for reason in materialised(model))
+    assert not any(reason.startswith("everything") for reason in materialised(model))
     check_equal(model, plain.make_batch(2), make_candidates((2, 5)), chunk=2)
 
 

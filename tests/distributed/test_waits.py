@@ -16,11 +16,8 @@ import plain_reference as plain
 import pytest
 import torch
 import torch.distributed as dist
-from energy_losses.global_infonce import distributed_energy_inbatch_swap_infonce as global_loss
-from energy_losses.hybrid_infonce import hybrid_energy_infonce_loss as hybrid_loss
-from energy_losses.layer_infonce import layer_based_energy_infonce_loss as layer_loss
-from energy_losses.queue_infonce import queued_energy_infonce_loss as queued_loss
 from energy_losses.ranks import replicate
+from every_loss import LOSSES
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.testing._internal.distributed.fake_pg import FakeStore
@@ -85,14 +82,6 @@ def backward(loss: Tensor) -> None:
     engine.run_backward((loss,), (ones,), False, False, (), allow_unreachable=True, accumulate_grad=True)
 
 
-LOSSES: dict[str, Callable[[nn.Module, plain.Batch], Any]] = {
-    "global": lambda m, b: global_loss(m, b.h, b.a, b.mask),
-    "queue": lambda m, b: queued_loss(m, b.h, b.a, b.mask),
-    "hybrid": lambda m, b: hybrid_loss(m, b.h, b.a, [b.a, b.a], b.mask),
-    "layer": lambda m, b: layer_loss(m, b.h, b.a, [b.a, b.a], b.mask),
-}
-
-
 def train(rank: int, world: int, name: str, unused: bool = False) -> list[tuple["Counter[str]", "Counter[str]"]]:
     """Waits of the loss (with the line) and of the backward pass, at each of three steps."""
     dist.destroy_process_group()
@@ -107,7 +96,7 @@ def train(rank: int, world: int, name: str, unused: bool = False) -> list[tuple[
 
         def call(batch: plain.Batch = batch, losses: list[Tensor] = losses) -> None:
             replicate(model)
-            losses.append(LOSSES[name](model, batch)[0])
+            losses.append(LOSSES[name](model, batch, [batch.a, batch.a])[0])
 
         found.append((waits(call), waits(lambda losses=losses: backward(losses[0]))))
         model.zero_grad()

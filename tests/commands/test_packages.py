@@ -1,0 +1,53 @@
+"""A script of a package, started by ``python -m``, finds ``energy_losses`` where Python will look for it."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Command
+
+SCRIPT = """\
+from {imported} import energy_inbatch_swap_infonce
+
+def step(model, h, a, mask):
+    return energy_inbatch_swap_infonce(model, h, a, mask)
+"""
+
+
+@pytest.mark.parametrize(
+    ("script", "imported", "expected"),
+    [
+        ("lab/train.py", "lab.energy.energy_model", "lab.energy_losses"),
+        ("lab/robots/train.py", "lab.energy.energy_model", "lab.robots.energy_losses"),
+        ("lab/train.py", ".energy.energy_model", ".energy_losses"),
+        ("lab/train.py", "energy.energy_model", "energy_losses"),  # the package's folder is on the path
+        ("lab/train.py", "other.energy.energy_model", "energy_losses"),
+        ("lab/plain/train.py", "lab.energy.energy_model", "energy_losses"),  # a folder that is no package
+        ("lab/energy/train.py", "energy.energy_model", "energy_losses"),  # beside the script, there is such a module
+    ],
+)
+def test_the_import_is_as_that_of_the_loss(
+    tmp_path: Path, energy_patch: Command, script: str, imported: str, expected: str
+) -> None:
+    for name in ("lab", "lab/robots", "lab/energy", "lab/energy/energy"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").touch()
+    (tmp_path / "lab/energy/energy/energy_model.py").touch()
+    path = tmp_path / script
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(SCRIPT.format(imported=imported))
+    original = path.read_bytes()
+    assert energy_patch("apply", path).exit_code == 0
+    nodes = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)]
+    written = ["." * node.level + (node.module or "") for node in nodes]
+    assert f"{expected}.global_infonce" in written
+    assert f"{expected}.ranks" in written
+    copied = path.with_name("copied.py")
+    copied.write_bytes(path.read_bytes())
+    assert b"a copy of train.py" in energy_patch("status", copied).stdout
+    assert energy_patch("revert", path, copied).exit_code == 0
+    assert path.read_bytes() == copied.read_bytes() == original
+    assert not (path.parent / "energy_losses").exists()

@@ -9,30 +9,22 @@ from typing import Any
 
 from .pair_axes import (
     along,
-    cat,
     detach,
     dropout,
     each_pair,
     elementwise,
-    expand,
-    expand_as,
     flip,
     gather,
-    get_item,
     indexed,
     like,
     linear,
     new,
     pad,
     per_row,
-    permute,
     recurrent,
-    repeat_interleave,
-    set_item,
-    stack,
-    view,
 )
 from .pair_products import attention, einsum, matmul, multi_head_attention
+from .pair_views import cat, expand, expand_as, get_item, permute, repeat_interleave, set_item, stack, view
 
 TABLE: dict[Callable[..., Any], str] = {
     elementwise: """

@@ -21,7 +21,7 @@ WORLDS = (1, 2, 8, 32, 128, 512, 1024)
 
 
 def measure(candidates: int) -> dict[str, float]:
-    loss_cost.CASES["any"] = ("", loss_cost.B, candidates, loss_cost.energy_matrix)
+    loss_cost.CASES["any"] = loss_cost.Case("", loss_cost.B, candidates, loss_cost.energy_matrix)
     return loss_cost.run_case("any", 3)
 
 

@@ -49,6 +49,13 @@ def energy_patch() -> Command:
     return run_command
 
 
+@pytest.fixture(autouse=True)
+def a_plain_output(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without what the environment asks for: a width, colors."""
+    for name in ("COLUMNS", "FORCE_COLOR", "NO_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+
+
 def snapshot(folder: Path) -> dict[str, bytes | None]:
     """Every file below a folder with its bytes; folders are there as None."""
     return {

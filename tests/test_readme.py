@@ -27,7 +27,7 @@ def test_both_languages_give_the_same_commands() -> None:
     english, chinese = (commands(path) for path in READMES)
     assert english == chinese
     assert english[0].endswith("energy-patch demo")
-    assert english[1].endswith("python -m pytest")
+    assert english[1].endswith("python -m pytest -n 2 --dist loadfile")
 
 
 def test_the_commands_exist(energy_patch: Command) -> None:

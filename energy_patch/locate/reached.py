@@ -177,9 +177,19 @@ def importer_above(module: Path) -> Path | None:
 
 
 def _imports(script: Path, module: Path, *, absolutely: bool = False) -> bool:
-    tree = _parsed(script)
+    tree = _parsed(script) if _may_name(script, module) else None
     found = local_imports(tree, script, script) if tree is not None else ()
     return any(path == module and not (absolutely and level) for path, level in found)
+
+
+def _may_name(script: Path, module: Path) -> bool:
+    """Whether a module's name stands anywhere in a script: parsing those of a large folder takes seconds."""
+    if module.name == "__init__.py" or not module.stem.isascii():
+        return True
+    try:
+        return module.stem.encode() in script.read_bytes()
+    except OSError:
+        return False
 
 
 def local_imports(tree: ast.Module, script: Path, importer: Path) -> Iterator[tuple[Path, int]]:

@@ -23,7 +23,7 @@ from tests.conftest import run_command, snapshot
 from tests.scripts.generated.scripts import Script, inputs
 from tests.scripts.generated.stand_ins import run
 
-EXAMPLES = int(os.environ.get("ENERGY_PATCH_EXAMPLES", "300"))
+EXAMPLES = int(os.environ.get("ENERGY_PATCH_EXAMPLES", "150"))
 PATCHED = 0.9  # of all scripts
 
 

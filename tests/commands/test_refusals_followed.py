@@ -35,6 +35,7 @@ FOLLOWED = {
     "call_in_a_comment": change("# loss", "loss"),
     "chinese_comment": change("# 旧的: ", ""),
     "computed_reduce_steps": change(", kw['r']", ""),
+    "error_on_one_rank_that_is_caught": change("raise ValueError(rank)", "print(rank)"),
     "field_of_another_type": change("energy_tau: str = 'x'", "energy_tau_name: str = 'x'"),
     "field_of_another_value": Followed((), "--no-sync"),
     "labs_attribute": Followed(
@@ -96,6 +97,7 @@ FOLLOWED = {
     "loss_on_one_rank": change("if dist.get_rank() == 0:", "with torch.no_grad():"),
     "no_call": change("import torch", f"{DIRECT}\n{CALL}"),
     "none_where_the_import_fails": change("energy_inbatch_swap_infonce = None", "raise"),
+    "other_ranks_end_without_an_error": change("SystemExit(0)", "SystemExit(1)"),
     "passed_around": change("loss = energy_inbatch_swap_infonce\n", f"loss = {CALL}\n"),
     "rebound": Followed((("    energy_inbatch_swap_infonce = other", "    another = other"),)),
     "shadowing_local": change("def run(energy_inbatch_swap_infonce, ", "def run(other, "),

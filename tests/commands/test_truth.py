@@ -7,10 +7,8 @@ with one thing taken back must fail the same comparison.
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +16,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from energy_patch.strategies.registry import strategies
+from tests.scripts.forked import launch
 
 ROOT = Path(__file__).parents[2]
 SAMPLE = ROOT / "energy_patch" / "demo" / "sample"
@@ -53,22 +51,9 @@ def patched_sample(folder: Path, strategy: str, *options: str) -> Path:
 def drive(driver: str, folder: Path, script: Path, ranks: int, *arguments: object) -> str:
     """Run a driver on `ranks` gloo ranks; their standard output."""
     folder.mkdir()
-    command = [sys.executable, "-m", "energy_patch.demo.launch", "--ranks", str(ranks), str(DRIVERS / driver)]
-    with subprocess.Popen(
-        [*command, str(folder), str(script), *map(str, arguments)],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    ) as process:
-        try:
-            output, _ = process.communicate(timeout=LIMIT)
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-    assert process.returncode == 0, output
-    return output
+    run = launch(ranks, DRIVERS / driver, folder, script, *arguments, seconds=LIMIT)
+    assert run.status == 0, run.errors
+    return run.output
 
 
 def train(folder: Path, script: Path, ranks: int, batch: int, steps: int = 3, *flags: object) -> list[dict]:
@@ -170,20 +155,6 @@ def test_without_a_patch_ranks_are_different_models(folder: Path, reference: dic
     assert torch.equal(ranks[0]["first_weights"], reference["first_weights"])
     assert len({float(rank["first_weights"].double().sum()) for rank in ranks}) == RANKS
     assert min(gradient_errors(ranks, reference)) > 0.1
-
-
-@pytest.mark.parametrize("strategy", list(strategies()))
-def test_every_strategy_keeps_the_ranks_one_model_and_reverts(strategy: str, tmp_path: Path) -> None:
-    script = patched_sample(tmp_path / "code", strategy)
-    ranks = train(tmp_path / "run", script, RANKS, BATCH, 3, "--grad_accumulation_steps", 2)
-    assert len(ranks[0]["weights"]) == 3
-    assert not torch.equal(ranks[0]["first_weights"], ranks[0]["weights"][-1])
-    for rank in ranks[1:]:
-        assert torch.equal(rank["weights"][-1], ranks[0]["weights"][-1])
-
-    energy_patch(script.parent, "revert", SCRIPT)
-    assert script.read_bytes() == (SAMPLE / SCRIPT).read_bytes()
-    assert not list(script.parent.glob("energy_losses/*.py"))
 
 
 def test_uneven_validation_neither_hangs_nor_communicates(folder: Path, patched: Path) -> None:

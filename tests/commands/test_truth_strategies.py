@@ -11,6 +11,7 @@ three, which takes some minutes longer.
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -18,7 +19,18 @@ from typing import NamedTuple
 import pytest
 import torch
 
-from tests.commands.test_truth import BATCH, RANKS, TOLERANCE, copy_sample, gradient_errors, patched_sample, train
+from tests.commands.test_truth import (
+    BATCH,
+    RANKS,
+    SAMPLE,
+    SCRIPT,
+    TOLERANCE,
+    copy_sample,
+    energy_patch,
+    gradient_errors,
+    patched_sample,
+    train,
+)
 
 CALL = "= energy_inbatch_swap_infonce(energy_model,context_hidden,ground_truth_actions, energy_mask"
 LAYERS = ("--num-negatives", "4")
@@ -87,10 +99,22 @@ def test_eight_ranks_are_one_process(
     # What differs only in whether the ranks' actions are negatives of each other is not the same.
     other = OneProcess(kind.strategy, not kind.at_once)
     assert min(gradient_errors(ranks, one_process(other, micro))) > 1000 * TOLERANCE
+    assert not torch.equal(ranks[0]["first_weights"], ranks[0]["weights"][-1])
     for rank in ranks[1:]:
         assert len(rank["weights"]) == 3
         for mine, theirs in zip(rank["weights"], ranks[0]["weights"], strict=True):
             assert torch.equal(mine, theirs)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_what_was_trained_with_is_taken_back(strategy: str, script: Callable[[str], Path], tmp_path: Path) -> None:
+    code = shutil.copytree(script(strategy).parent, tmp_path / "code")
+    energy_patch(code, "revert", SCRIPT)
+    original = (SAMPLE / SCRIPT).read_text("utf-8")
+    if strategy == "local-batch":
+        original = original.replace(f"{CALL})", f"{CALL}, tau=0.07)")
+    assert (code / SCRIPT).read_text("utf-8") == original
+    assert not list(code.glob("energy_losses/*.py"))
 
 
 @pytest.mark.parametrize("strategy", ["layer", "queue"])

@@ -15,6 +15,7 @@ from energy_losses import check_losses
 from energy_losses.hybrid_infonce import hybrid_energy_infonce_loss
 
 from energy_patch.strategies.registry import strategies
+from tests.scripts.forked import launch
 
 SAMPLE = Path(__file__).parents[2] / "energy_patch" / "demo" / "sample"
 SMALL = ["--state-dim", "16", "--sequence", "12", "--chunk", "4", "--steps", "1"]
@@ -158,11 +159,14 @@ def patched(tmp_path: Path, energy_patch: Callable[..., object]) -> Callable[...
     return patch
 
 
-def check(folder: Path, model: str, *options: str, ranks: int = 2, launcher: tuple[str, ...] = ()) -> Checked:
-    fork = ("energy_patch.demo.launch", "--ranks", str(ranks), "start.py")  # imports torch once
-    command = [sys.executable, "-m", *(launcher or fork), model, *SMALL, *options]
-    root = str(SAMPLE.parents[2])
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": root, "GLOO_SOCKET_IFNAME": "lo"}
+def check(folder: Path, model: str, *options: str, ranks: int = 2) -> Checked:
+    return Checked(*launch(ranks, folder / "start.py", model, *SMALL, *options, seconds=LIMIT))
+
+
+def check_by(launcher: tuple[str, ...], folder: Path, model: str) -> Checked:
+    """As a user starts it, in new processes."""
+    command = [sys.executable, "-m", *launcher, model, *SMALL]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
     with subprocess.Popen(
         command, cwd=folder, env=environment, stdout=-1, stderr=-1, text=True, start_new_session=True
     ) as process:
@@ -186,7 +190,7 @@ def test_every_strategy_holds(patched: Callable[..., Path]) -> None:
 
 def test_under_torchrun(patched: Callable[..., Path]) -> None:
     command = ("torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "energy_losses.check")
-    found = check(patched("global"), "energy.energy_model:EnergyModel", launcher=command)
+    found = check_by(command, patched("global"), "energy.energy_model:EnergyModel")
     assert found.status == 0, found
     assert [*found.verdicts(1), *found.verdicts(2), *found.verdicts(3)] == ["ok"] * 3, found
 
@@ -264,7 +268,7 @@ def test_other_arguments_can_be_given(patched: Callable[..., Path]) -> None:
 
 
 def test_one_rank_is_too_few(patched: Callable[..., Path]) -> None:
-    found = check(patched("global"), "energy.energy_model:EnergyModel", launcher=("energy_losses.check",))
+    found = check_by(("energy_losses.check",), patched("global"), "energy.energy_model:EnergyModel")
     assert found.status == 1
     assert found.errors.startswith("energy_losses.check: needs at least 2 ranks and has 1")
     assert len(found.errors.splitlines()) == 1

@@ -64,9 +64,8 @@ def attention(
         return t.flatten(0, -4) if t.dim() > 4 else t  # what the fast kernels take
 
     def lengthened(t: Tensor) -> Tensor:
-        own = [batch[i] if i in fold else n for i, n in enumerate(t.shape[:-2])]
-        long = t.expand(*own, length, -1).movedim(fold, inner).flatten(-2 - len(fold), -2)
-        return four(long.expand(*rest, -1, -1))  # last, so that no real copy is made
+        # A real copy for each context: fast kernels have been wrong on strides of zero (pytorch issue 191937).
+        return four(t.expand(*batch, length, -1).movedim(fold, inner).flatten(-2 - len(fold), -2))
 
     def once(t: Tensor) -> Tensor:
         return four(t.squeeze(tuple(fold)).expand(*rest, -1, -1))

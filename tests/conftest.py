@@ -50,10 +50,11 @@ def energy_patch() -> Command:
 
 
 @pytest.fixture(autouse=True)
-def a_plain_output(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without what the environment asks for: a width, colors."""
+def a_plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without what may be asked for there: a width, colors."""
     for name in ("COLUMNS", "FORCE_COLOR", "NO_COLOR"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # no power is cut here
 
 
 def snapshot(folder: Path) -> dict[str, bytes | None]:

@@ -11,7 +11,7 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import libcst as cst
@@ -48,6 +48,13 @@ def deep_trees() -> Iterator[None]:
             gc.enable()
 
 
+@lru_cache(maxsize=8)
+def _parsed(text: str) -> tuple[cst.Module, Positions]:
+    """One command looks at a file several times; trees are never changed."""
+    module = cst.parse_module(text)
+    return module, Positions(module, text.split("\n"))
+
+
 class Tree:
     """The syntax tree of one file with parents, scopes and offsets; `script` is the one whose folder is imported from.
 
@@ -62,12 +69,11 @@ class Tree:
         self.script = script or source.path
         self._copy_lines, self._removed = _neutralised(source)
         try:
-            module = cst.parse_module("\n".join(self._copy_lines))
+            module, self._positions = _parsed("\n".join(self._copy_lines))
         except cst.ParserSyntaxError as error:
             message = f"cannot be parsed ({error.message}); fix the syntax first"
             raise Refusal("unreadable", message, line=error.raw_line) from None
         self.module = module
-        self._positions = Positions(module, self._copy_lines)
         found = walk(module)
         self.parents, self.scopes = found.parents, found.scopes
         self.calls, self.names, self.attributes = found.calls, found.names, found.attributes

@@ -78,7 +78,9 @@ def test_a_use_of_what_the_patch_brought_in_is_refused(name: str) -> None:
     old, new, word = USED[name]
     assert old in PATCH.after
     message = refuse(PATCH.after.replace(old, new)).message
-    assert f"uses {word}, which the patch brought in, outside the patch: " in message
+    said, _, line = message.partition(", which the patch brought in, outside the patch: ")
+    assert said.endswith(f"uses {word}")
+    assert word in line.splitlines()[0]  # the line of the use is quoted
 
 
 @pytest.mark.parametrize("name", UNREADABLE)

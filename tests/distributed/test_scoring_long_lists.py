@@ -46,6 +46,23 @@ def test_each_context_is_encoded_once(chunk: int | None, monkeypatch: pytest.Mon
     assert rows == [batch.h.shape[:2].numel()]
 
 
+@pytest.mark.parametrize(("checks", "passes"), [(True, 4), (False, 1)])
+def test_a_check_for_finite_values_does_not_forbid_chunks(checks: bool, passes: int) -> None:
+    """Of finite candidates it says the same in each chunk; what else is reduced over all candidates does not."""
+    lengths = []
+
+    class CheckingEnergy(zoo.CrossEnergy):
+        def attend(self, steps: Tensor, context: Tensor, mask: Tensor | None) -> Tensor:
+            assert (torch.isfinite(steps) if checks else steps < 1e9).all()
+            lengths.append(len(steps))
+            return super().attend(steps, context, mask)
+
+    model, batch = zoo.build(CheckingEnergy), plain.make_batch(2)
+    with torch.no_grad():
+        energy_matrix(model, batch.h, make_candidates((8,)), batch.mask, chunk=2)
+    assert lengths == [16 // passes] * passes
+
+
 def test_stochastic_depth_may_take_another_way_in_each_chunk() -> None:
     class StochasticEnergy(zoo.CrossEnergy):
         def attend(self, steps: Tensor, context: Tensor, mask: Tensor | None) -> Tensor:

@@ -20,6 +20,8 @@ from multiprocessing.connection import wait
 from pathlib import Path
 
 LOOPBACK = "127.0.0.1"
+# The last one is what an optimizer imports on its first step.
+PRELOADED = ("torch", "torch.distributed", "torch.nn.parallel", "torch.utils.data", "torch._dynamo")
 
 
 def launch(ranks: int, script: Path, arguments: list[str]) -> int:
@@ -60,8 +62,8 @@ def _free_port() -> int:
 
 
 def _import_torch() -> None:
-    for name in ("torch", "torch.distributed", "torch.nn.parallel", "torch.utils.data", "torch._dynamo"):
-        with contextlib.suppress(ImportError):  # the last one is what an optimizer imports on its first step
+    for name in PRELOADED:
+        with contextlib.suppress(ImportError):
             importlib.import_module(name)
 
 

@@ -177,19 +177,10 @@ def importer_above(module: Path) -> Path | None:
 
 
 def _imports(script: Path, module: Path, *, absolutely: bool = False) -> bool:
-    tree = _parsed(script) if _may_name(script, module) else None
+    is_named = module.name != "__init__.py" and module.stem.isascii()
+    tree = _parsed(script, holding=module.stem.encode() if is_named else b"")
     found = local_imports(tree, script, script) if tree is not None else ()
     return any(path == module and not (absolutely and level) for path, level in found)
-
-
-def _may_name(script: Path, module: Path) -> bool:
-    """Whether a module's name stands anywhere in a script: parsing those of a large folder takes seconds."""
-    if module.name == "__init__.py" or not module.stem.isascii():
-        return True
-    try:
-        return module.stem.encode() in script.read_bytes()
-    except OSError:
-        return False
 
 
 def local_imports(tree: ast.Module, script: Path, importer: Path) -> Iterator[tuple[Path, int]]:
@@ -237,8 +228,10 @@ def _top_level(body: list[ast.stmt]) -> Iterator[ast.stmt]:
                 yield from _top_level(getattr(node, name, []))
 
 
-def _parsed(path: Path) -> ast.Module | None:
+def _parsed(path: Path, *, holding: bytes = b"") -> ast.Module | None:
+    """None also where a file does not hold some text: parsing all scripts of a large folder takes seconds."""
     try:
-        return ast.parse(path.read_bytes())
+        raw = path.read_bytes()
+        return ast.parse(raw) if holding in raw else None
     except (OSError, SyntaxError, ValueError, RecursionError):
         return None

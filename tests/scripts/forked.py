@@ -10,9 +10,12 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
+from energy_patch.demo.launch import PRELOADED
+from energy_patch.demo.launch import launch as run_ranks
+
 # In a process of its own, since one that has computed something must not be forked.
 _SERVER = multiprocessing.get_context("forkserver")
-_SERVER.set_forkserver_preload(["torch", "torch.distributed", "torch.nn.parallel", "torch.utils.data", "torch._dynamo"])
+_SERVER.set_forkserver_preload([*PRELOADED])
 
 
 class Finished(NamedTuple):
@@ -44,7 +47,5 @@ def _launch(ranks: int, script: Path, arguments: list[str], logs: str) -> None:
     os.environ.update(OMP_NUM_THREADS="1", PYTHONDONTWRITEBYTECODE="1")
     import torch
 
-    from energy_patch.demo.launch import launch
-
     torch.set_num_threads(1)
-    sys.exit(launch(ranks, script, arguments))
+    sys.exit(run_ranks(ranks, script, arguments))

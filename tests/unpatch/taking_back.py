@@ -11,6 +11,12 @@ from tests.scripts.marked import TRAINING, Marked, read_marked
 PATCH = read_marked(TRAINING)
 
 
+def edited(old: str, new: str) -> str:
+    """The patched script after an edit, which changes something."""
+    assert old in PATCH.after
+    return PATCH.after.replace(old, new)
+
+
 def take_back(text: str, patch: Marked = PATCH) -> str:
     return undo(patch.source(text), patch.entry).text
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.scripts.marked import read_marked
-from tests.unpatch.taking_back import PATCH, refuse, take_back
+from tests.unpatch.taking_back import PATCH, edited, refuse, take_back
 
 CHANGED = {
     "the call": ("mask, tau=energy_tau", "~mask, tau=energy_tau"),
@@ -49,8 +49,7 @@ UNREADABLE = {
 @pytest.mark.parametrize("name", CHANGED)
 def test_a_changed_region_is_refused(name: str) -> None:
     old, new = CHANGED[name]
-    assert old in PATCH.after
-    message = refuse(PATCH.after.replace(old, new)).message
+    message = refuse(edited(old, new)).message
     assert "the patch was changed after apply" in message
     assert "Changed or missing:" in message
 
@@ -58,8 +57,7 @@ def test_a_changed_region_is_refused(name: str) -> None:
 @pytest.mark.parametrize("name", OTHER_MEANING)
 def test_brackets_that_change_the_meaning_are_refused(name: str) -> None:
     old, new = OTHER_MEANING[name]
-    assert old in PATCH.after
-    message = refuse(PATCH.after.replace(old, new)).message
+    message = refuse(edited(old, new)).message
     assert "does not mean what apply wrote" in message
     assert "world_size = dist.get_world_size() if dist.is_initialized() else 1" in message
 
@@ -67,8 +65,7 @@ def test_brackets_that_change_the_meaning_are_refused(name: str) -> None:
 @pytest.mark.parametrize("name", UNREADABLE_WITHOUT)
 def test_what_is_no_python_without_the_patch_is_refused(name: str) -> None:
     old, new = UNREADABLE_WITHOUT[name]
-    assert old in PATCH.after
-    refusal = refuse(PATCH.after.replace(old, new))
+    refusal = refuse(edited(old, new))
     assert "was edited so that without the patch it is not valid Python" in refusal.message
     assert refusal.line == line_with(PATCH.after, "import replicate")
 
@@ -76,8 +73,7 @@ def test_what_is_no_python_without_the_patch_is_refused(name: str) -> None:
 @pytest.mark.parametrize("name", USED)
 def test_a_use_of_what_the_patch_brought_in_is_refused(name: str) -> None:
     old, new, word = USED[name]
-    assert old in PATCH.after
-    message = refuse(PATCH.after.replace(old, new)).message
+    message = refuse(edited(old, new)).message
     said, _, line = message.partition(", which the patch brought in, outside the patch: ")
     assert said.endswith(f"uses {word}")
     assert word in line.splitlines()[0]  # the line of the use is quoted
@@ -86,8 +82,7 @@ def test_a_use_of_what_the_patch_brought_in_is_refused(name: str) -> None:
 @pytest.mark.parametrize("name", UNREADABLE)
 def test_a_script_that_is_no_python_any_more_is_refused(name: str) -> None:
     old, new = UNREADABLE[name]
-    assert old in PATCH.after
-    assert "was edited after apply, and now it is not valid Python" in refuse(PATCH.after.replace(old, new)).message
+    assert "was edited after apply, and now it is not valid Python" in refuse(edited(old, new)).message
 
 
 def line_with(text: str, words: str) -> int:

@@ -15,7 +15,7 @@ from energy_patch.syntax.tokens import lex
 from energy_patch.unpatch.current import current_entry
 from energy_patch.unpatch.undo import undo
 from tests.scripts.marked import TRAINING, read_marked
-from tests.unpatch.taking_back import PATCH, refuse, take_back
+from tests.unpatch.taking_back import PATCH, edited, refuse, take_back
 
 FORMATTED_MARKS = TRAINING.replace("# fmt: off", "# config").replace("    # fmt: on\n", "")
 
@@ -134,11 +134,9 @@ ELSEWHERE = {
 @pytest.mark.parametrize("name", ELSEWHERE)
 def test_edits_elsewhere_stay(name: str) -> None:
     old, new = ELSEWHERE[name]
-    assert old in PATCH.after
-    edited = PATCH.after.replace(old, new)
-    undone = undo(PATCH.source(edited), PATCH.entry)
+    expected = edited(old, new)
+    undone = undo(PATCH.source(expected), PATCH.entry)
     assert not undone.exact
-    expected = edited
     for region in PATCH.entry.edits:
         assert expected.count(region.after) == 1, region.after
         expected = expected.replace(region.after, region.before)
@@ -159,8 +157,7 @@ TUNED = {
 @pytest.mark.parametrize("name", TUNED)
 def test_a_tuned_value_still_counts(name: str) -> None:
     old, new, value = TUNED[name]
-    assert old in PATCH.after
-    undone = undo(PATCH.source(PATCH.after.replace(old, new)), PATCH.entry)
+    undone = undo(PATCH.source(edited(old, new)), PATCH.entry)
     assert undone.text == PATCH.before
     assert undone.notes == (f"energy_tau = {value} is your own value",)
 

@@ -12,6 +12,7 @@ from energy_patch.strategies.base import FOLDER_NAME
 _WITH_EVERY_STRATEGY = frozenset({"__init__.py", "check.py"})
 
 
+@cache
 def templates_folder() -> Path:
     """`energy_patch/templates/` in a wheel, `templates/` beside the package in a checkout."""
     package = Path(__file__).resolve().parents[1]

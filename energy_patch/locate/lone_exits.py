@@ -42,9 +42,9 @@ def _loss_names(tree: Tree, calls: Sequence[cst.Call]) -> set[str]:
 def _tested(tree: Tree, function: cst.CSTNode, names: set[str]) -> Iterator[LoneExit]:
     """Conditions on the loss's values by which a rank goes on without its backward pass."""
     for node in _own(function):
-        value = getattr(node, "value", None)
-        if isinstance(value, cst.CSTNode) and names & _names_in(value):  # `total = policy_loss + energy_loss`
-            names |= _assigned(node)
+        if assigned := _assigned(node):  # `total = policy_loss + energy_loss`
+            value = getattr(node, "value", None)
+            names |= assigned if isinstance(value, cst.CSTNode) and names & _names_in(value) else set()
         if isinstance(node, cst.If) and names & _names_in(node.test) and not _asks_for_none(node.test):
             if _leaves(node.body):
                 yield LoneExit(tree.line(node), f"`if {tree.text(node.test)}` leaves the iteration")
@@ -116,12 +116,12 @@ def _goes_on(handler: cst.ExceptHandler | cst.ExceptStarHandler) -> bool:
 
 def _own(function: cst.CSTNode) -> Iterator[cst.CSTNode]:
     """A function's nodes without those of the functions and classes that are defined in it."""
-    waiting = [*children(function)]
+    waiting = [*reversed([*children(function)])]
     while waiting:
-        node = waiting.pop(0)
+        node = waiting.pop()
         yield node
         if not isinstance(node, cst.FunctionDef | cst.ClassDef | cst.Lambda):
-            waiting = [*children(node), *waiting]
+            waiting += reversed([*children(node)])
 
 
 def _names_in(node: cst.CSTNode) -> set[str]:

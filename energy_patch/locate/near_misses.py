@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from energy_patch.locate.facts import ORIGINAL_LOSS
 from energy_patch.strategies.registry import strategies
-from energy_patch.syntax.source import Source
+from energy_patch.syntax.source import Source, parse
 
 SIBLING = re.compile(r"\b(?:energy_\w*infonce\w*|compute_negative_energy)\b")
 
@@ -33,7 +33,7 @@ def _seen(source: Source) -> dict[int, str]:
         elif token.type == tokenize.STRING and re.fullmatch(rf"['\"]([\w.]+\.)?{ORIGINAL_LOSS}['\"]", token.string):
             seen[token.start[0]] = "its name in a string, which cannot be followed; call the loss directly"
     try:
-        tree = ast.parse(source.raw)
+        tree = parse(source.raw)
     except (SyntaxError, ValueError, RecursionError):
         return seen  # what was read before the fault is still worth naming
     patched = {strategy.function for strategy in strategies().values()} - {""}

@@ -114,7 +114,7 @@ def leading(modules: Sequence[Reached], names: Iterable[str]) -> tuple[Reached, 
 def imported_files(source: Source) -> frozenset[Path]:
     """The local files that a script's own imports read; none where it cannot be parsed."""
     try:
-        return frozenset(path for path, _ in local_imports(parse(source), source.path, source.path))
+        return frozenset(path for path, _ in local_imports(parse(source.raw), source.path, source.path))
     except (SyntaxError, ValueError, RecursionError):
         return frozenset()
 
@@ -140,7 +140,7 @@ def binds(path: Path, name: str, script: Path, seen: frozenset[Path] = frozenset
 
 def _modules(script: Source, read: Read, unread: dict[Path, None]) -> list[_Module]:
     """The script and the modules it imports; `unread` collects those that cannot be parsed."""
-    entry = _Module(script, parse(script), True)
+    entry = _Module(script, parse(script.raw), True)
     found = {script.path.resolve(): entry}
     waiting = [entry]
     while waiting:
@@ -150,7 +150,7 @@ def _modules(script: Source, read: Read, unread: dict[Path, None]) -> list[_Modu
                 continue
             try:
                 source = read(path)
-                tree = parse(source)
+                tree = parse(source.raw)
             except (Refusal, SyntaxError, ValueError, RecursionError):
                 unread[path] = None
                 continue
@@ -232,6 +232,6 @@ def _parsed(path: Path, *, holding: bytes = b"") -> ast.Module | None:
     """None also where a file does not hold some text: parsing all scripts of a large folder takes seconds."""
     try:
         raw = path.read_bytes()
-        return ast.parse(raw) if holding in raw else None
+        return parse(raw) if holding in raw else None
     except (OSError, SyntaxError, ValueError, RecursionError):
         return None

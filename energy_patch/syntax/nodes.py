@@ -42,12 +42,18 @@ def children(node: cst.CSTNode) -> Iterator[cst.CSTNode]:
     """The nodes just below a node, layout left out, in source order."""
     for name in _child_fields(type(node)):
         value = getattr(node, name)
-        if isinstance(value, cst.CSTNode):
+        if _is_node(value.__class__):
             yield value
         elif isinstance(value, (list, tuple)):
             for item in value:
-                if isinstance(item, cst.CSTNode):
+                if _is_node(item.__class__):
                     yield item
+
+
+@cache
+def _is_node(kind: type) -> bool:
+    """By type, since it is asked for some hundred thousand values, and LibCST's classes are slow to answer."""
+    return issubclass(kind, cst.CSTNode)
 
 
 @cache

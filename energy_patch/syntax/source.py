@@ -9,8 +9,10 @@ import re
 import tokenize
 import warnings
 from bisect import bisect_right
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 from energy_patch.refusal import Refusal
@@ -123,9 +125,7 @@ def check_compiles(source: Source) -> None:
         Refusal: `unreadable`, with the line of the syntax error.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            compile(source.raw, str(source.path), "exec", dont_inherit=True)
+        _compile(source.raw)
     except SyntaxError as error:
         message = f"is not valid Python ({error.msg}); fix the syntax first"
         raise Refusal("unreadable", message, line=error.lineno) from None
@@ -133,8 +133,26 @@ def check_compiles(source: Source) -> None:
         raise Refusal("unreadable", f"cannot be compiled ({error}); fix it first") from None
 
 
-def parse(source: Source) -> ast.Module:
-    """Python's own syntax tree of a script that compiles."""
+@lru_cache(maxsize=64)
+def _compile(raw: bytes) -> None:
+    with _silent():
+        compile(raw, "script", "exec", dont_inherit=True)
+
+
+@lru_cache(maxsize=64)
+def parse(code: str | bytes) -> ast.Module:
+    """Python's own syntax tree of some code; it is not to be changed, since whoever asks again gets the same one.
+
+    Raises:
+        SyntaxError, ValueError, RecursionError: it is not Python.
+    """
+    with _silent():
+        return ast.parse(code)
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Without a word about doubtful escapes, which are the user's own."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return ast.parse(source.raw)
+        yield

@@ -14,6 +14,8 @@ from functools import lru_cache
 from keyword import iskeyword
 from typing import NamedTuple
 
+from energy_patch.syntax.source import parse
+
 NAME, NUMBER, STRING, COMMENT, OPERATOR, ERROR = "name", "number", "string", "comment", "operator", "error"
 OPENERS = {"(": ")", "[": "]", "{": "}"}
 CLOSERS = frozenset(OPENERS.values())
@@ -219,10 +221,3 @@ def identifiers(text: str) -> Iterator[tuple[str, int]]:
                 yield from ((part, line) for part in value.split("."))
         if isinstance(node, ast.Global | ast.Nonlocal):
             yield from ((name, line) for name in node.names)
-
-
-def parse(text: str) -> ast.Module:
-    """Parse without a word about doubtful escapes, which are the user's own."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return ast.parse(text)

@@ -82,7 +82,7 @@ class Tree:
     @cached_property
     def _first_lines(self) -> dict[cst.CSTNode, int]:
         """The line of each top-level statement's first token, as Python's own parser counts them."""
-        parsed = iter(parse(self.source).body)
+        parsed = iter(parse(self.source.raw).body)
         lines: dict[cst.CSTNode, int] = {}
         for statement in self.module.body:
             first = next(parsed)

@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 from energy_patch.record.schema import ScriptEntry
 from energy_patch.refusal import Refusal
 from energy_patch.rewrite.edits import Edit, apply_edits
-from energy_patch.syntax.source import LINE_END, Source, check_compiles, decode_source
-from energy_patch.syntax.tokens import identifiers, parse
+from energy_patch.syntax.source import LINE_END, Source, check_compiles, decode_source, parse
+from energy_patch.syntax.tokens import identifiers
 from energy_patch.unpatch.matching import TokenizedScript
 from energy_patch.unpatch.modified import one_line
 from energy_patch.unpatch.patterns import make_pattern

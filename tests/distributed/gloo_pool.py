@@ -1,7 +1,6 @@
 """Real gloo ranks for tests: worker processes that start once, and a fresh process group for each job."""
 
 import importlib.util
-import multiprocessing
 import pickle
 import tempfile
 import time
@@ -11,6 +10,8 @@ from functools import cache
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
+
+from tests.scripts.forked import SERVER
 
 JOB_SECONDS = 60.0
 COLLECTIVES = ("all_", "barrier", "broadcast", "gather", "monitored", "recv", "reduce", "scatter", "send")
@@ -85,9 +86,8 @@ def forbid_collectives(patch: Any) -> None:
 
 
 def _start_worker() -> tuple[Any, Connection]:
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_work, args=(theirs,), daemon=True)
+    ours, theirs = SERVER.Pipe()
+    process = SERVER.Process(target=_work, args=(theirs,), daemon=True)
     process.start()
     theirs.close()
     return process, ours

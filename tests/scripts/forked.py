@@ -1,4 +1,4 @@
-"""`energy_patch.demo.launch` from a process that has imported torch already: that takes longer than most trainings."""
+"""Processes from one that has imported torch already, since that takes longer than most trainings."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from energy_patch.demo.launch import PRELOADED
 from energy_patch.demo.launch import launch as run_ranks
 
 # In a process of its own, since one that has computed something must not be forked.
-_SERVER = multiprocessing.get_context("forkserver")
-_SERVER.set_forkserver_preload([*PRELOADED])
+SERVER = multiprocessing.get_context("forkserver")
+SERVER.set_forkserver_preload([*PRELOADED])
 
 
 class Finished(NamedTuple):
@@ -27,9 +27,9 @@ class Finished(NamedTuple):
 
 
 def launch(ranks: int, script: Path, *arguments: object, seconds: float) -> Finished:
-    """Run a script on so many ranks, in its own folder."""
+    """`energy_patch.demo.launch` of a script on so many ranks, in its own folder."""
     with tempfile.TemporaryDirectory() as logs:
-        process = _SERVER.Process(target=_launch, args=(ranks, script, [*map(str, arguments)], logs))
+        process = SERVER.Process(target=_launch, args=(ranks, script, [*map(str, arguments)], logs))
         process.start()
         process.join(seconds)
         if process.exitcode is None:

@@ -90,33 +90,34 @@ def _has_exit(tree: Tree, statement: cst.If) -> bool:
 def _leaves(tree: Tree, block: cst.BaseSuite) -> bool:
     last = block.body[-1]
     last = last.body[-1] if isinstance(last, cst.SimpleStatementLine) else last
-    parts = descendants(block) if isinstance(last, cst.Raise) else [last]  # a `return` may stand before the error
+    parts = descendants(block) if _ends_process(last) else [last]  # a `return` may stand before the error
     return any(_is_exit(tree, part) for part in parts)
 
 
 def _is_exit(tree: Tree, node: cst.CSTNode) -> bool:
-    match node:
-        case cst.Expr():
-            return called_name(node.value) in EXITS
-        case cst.Raise():  # an error on one rank ends the job: nobody waits
-            return _may_succeed(node.exc) or _may_be_caught(tree, node)
+    if _ends_process(node):  # an error on one rank ends the job: nobody waits
+        return _may_succeed(node) or _may_be_caught(tree, node)
     return isinstance(node, cst.Return | cst.Continue | cst.Break)
 
 
-def _may_succeed(error: cst.BaseExpression | None) -> bool:
-    """Whether a process may end with status 0 by an error: `SystemExit`, unless it has a text or another number."""
-    match error:
-        case cst.Call(args=[cst.Arg(value=cst.BaseString())]):
-            return False
-        case cst.Call(args=[cst.Arg(value=cst.Integer() as status)]) if status.evaluated_value:
-            return False
-    return error is not None and called_name(error) == "SystemExit"
+def _ends_process(node: cst.CSTNode) -> bool:
+    return isinstance(node, cst.Raise) or (isinstance(node, cst.Expr) and called_name(node.value) in EXITS)
 
 
-def _may_be_caught(tree: Tree, error: cst.Raise) -> bool:
+def _may_succeed(end: cst.CSTNode) -> bool:
+    """Whether a process may end with status 0: by an exit or `SystemExit` without a text or another number."""
+    match end:
+        case cst.Raise(exc=cst.Call(args=[argument])) | cst.Expr(value=cst.Call(args=[argument])):
+            status = argument.value
+            if isinstance(status, cst.BaseString) or (isinstance(status, cst.Integer) and status.evaluated_value):
+                return False
+    return not isinstance(end, cst.Raise) or (end.exc is not None and called_name(end.exc) == "SystemExit")
+
+
+def _may_be_caught(tree: Tree, end: cst.CSTNode) -> bool:
     """Whether an `except` or a `suppress` in the same function could keep an error from ending the job."""
-    child: cst.CSTNode = error
-    for ancestor in tree.ancestors(error):
+    child = end
+    for ancestor in tree.ancestors(end):
         if isinstance(ancestor, cst.FunctionDef):
             break
         if isinstance(ancestor, cst.Try | cst.TryStar) and child is ancestor.body and ancestor.handlers:

@@ -51,3 +51,13 @@ def test_the_import_is_as_that_of_the_loss(
     assert energy_patch("revert", path, copied).exit_code == 0
     assert path.read_bytes() == copied.read_bytes() == original
     assert not (path.parent / "energy_losses").exists()
+
+
+def test_an_import_of_several_modules(tmp_path: Path, energy_patch: Command) -> None:
+    (tmp_path / "lab").mkdir()
+    (tmp_path / "lab" / "__init__.py").touch()
+    path = tmp_path / "lab" / "train.py"
+    call = "    return lab.energy.energy_model.energy_inbatch_swap_infonce(model, h, a, mask)\n"
+    path.write_text(f"import torch, lab.energy.energy_model\n\ndef step(model, h, a, mask):\n{call}")
+    assert energy_patch("apply", path).exit_code == 0
+    assert "from lab.energy_losses.ranks import replicate\n" in path.read_text()

@@ -5,12 +5,13 @@ import csv
 import os
 import shlex
 import shutil
-import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests.scripts.forked import launch
 
 SAMPLE = Path(__file__).parents[2] / "energy_patch" / "demo" / "sample"
 SCRIPT = SAMPLE / "finetune_Energy.py"
@@ -27,31 +28,30 @@ def calls(tree, name):
 
 
 def train(folder, ranks, arguments):
+    """Status and output of a training; of no launcher where `ranks` is None, and then a warning is an error."""
     shutil.copytree(SAMPLE, folder / "code", ignore=shutil.ignore_patterns("__pycache__", "runs"))
     script = folder / "code" / SCRIPT.name
-    launcher = [] if ranks is None else ["-m", "energy_patch.demo.launch", "--ranks", str(ranks)]
-    command = [sys.executable, "-W", "error", *launcher, str(script), *shlex.split(arguments)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(
-        [*command, "--runs", str(folder / "runs"), "--num_held_out", "24"],
-        env=environment,
+    given = [*shlex.split(arguments), "--runs", str(folder / "runs"), "--num_held_out", "24"]
+    if ranks is not None:
+        ran = launch(ranks, script, *given, seconds=LIMIT)
+        return ran.status, ran.output + ran.errors
+    process = subprocess.run(
+        [sys.executable, "-W", "error", str(script), *given],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        start_new_session=True,
-    ) as process:
-        try:
-            output, _ = process.communicate(timeout=LIMIT)
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-    return process.returncode, output
+        timeout=LIMIT,
+        check=False,
+    )
+    return process.returncode, process.stdout
 
 
 @pytest.mark.parametrize("ranks", [None, 1, 2])
 def test_trains_without_a_warning(tmp_path, ranks):
     status, output = train(tmp_path, ranks, "--batch_size 3 --max_steps 4 --held_out_freq 2 --log_freq 1 --save_freq 4")
     assert status == 0, output
+    assert ranks is None or "Warning" not in output
     (run,) = (path for path in (tmp_path / "runs").iterdir() if (path / "held_out.csv").exists())
     with (run / "held_out.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -72,20 +72,20 @@ def test_trains_under_torchrun(tmp_path):
 
 
 def test_accumulation_counts_optimizer_steps(tmp_path):
-    status, output = train(tmp_path, None, "--batch_size=3 --max_steps=2 --grad_accumulation_steps=2 --log_freq=1")
+    status, output = train(tmp_path, 1, "--batch_size=3 --max_steps=2 --grad_accumulation_steps=2 --log_freq=1")
     assert status == 0, output
     (log,) = (tmp_path / "runs").glob("*/train.csv")
     assert [line.split(",")[0] for line in log.read_text().split()[1:]] == ["1", "2"]
 
 
 def test_validation_fails_as_in_the_codebase_it_stands_for(tmp_path):
-    status, output = train(tmp_path, None, "--batch_size 3 --max_steps 2 --use_val_set --val_freq 1")
+    status, output = train(tmp_path, 1, "--batch_size 3 --max_steps 2 --use_val_set --val_freq 1")
     assert status != 0
     assert "'NoneType' object has no attribute" in output or "not callable" in output
 
 
 def test_unknown_argument_is_a_usage_error(tmp_path):
-    status, output = train(tmp_path, None, "--batchsize 3")
+    status, output = train(tmp_path, 1, "--batchsize 3")
     assert status != 0
     assert "unknown argument: --batchsize" in output
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import libcst as cst
 
 from energy_patch.analysis.files import Files
-from energy_patch.syntax.nodes import children, last_name
+from energy_patch.syntax.nodes import called_name, children
 
 KEEPS_CALL = frozenset({"no_grad", "inference_mode", "enable_grad", "autocast"})
 
@@ -32,9 +32,7 @@ def is_none(node: cst.CSTNode | None) -> bool:
 
 def is_plain(function: cst.FunctionDef) -> bool:
     """Whether calling it is calling what is written: no decorator could change arguments or results."""
-    names = [
-        last_name(item.func if isinstance(item := part.decorator, cst.Call) else item) for part in function.decorators
-    ]
+    names = [called_name(part.decorator) for part in function.decorators]
     return function.asynchronous is None and KEEPS_CALL.issuperset(names)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import libcst as cst
 
-from energy_patch.syntax.nodes import all_parameters, descendants, dotted_name, last_name
+from energy_patch.syntax.nodes import all_parameters, called_name, descendants, dotted_name
 from energy_patch.syntax.scopes import Scope
 from energy_patch.syntax.tree import Tree
 
@@ -145,8 +145,3 @@ def first_parameter(scope: Scope, *, or_class: bool = False) -> str | None:
 
 def _decorator_names(function: cst.FunctionDef) -> list[str]:
     return [called_name(item.decorator) for item in function.decorators]
-
-
-def called_name(node: cst.CSTNode) -> str:
-    """`c` for `a.b.c` and for a call of it."""
-    return last_name(node.func if isinstance(node, cst.Call) else node)

@@ -7,8 +7,7 @@ from collections.abc import Iterator
 
 import libcst as cst
 
-from energy_patch.locate.callers import called_name
-from energy_patch.syntax.nodes import dotted_name
+from energy_patch.syntax.nodes import called_name, dotted_name
 from energy_patch.syntax.scopes import Binding
 from energy_patch.syntax.tree import Tree
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import libcst as cst
 
-from energy_patch.locate.callers import Callers, Use, argument_for, called_name, first_parameter
+from energy_patch.locate.callers import Callers, Use, argument_for, first_parameter
 from energy_patch.locate.facts import Lead, LoneExit
 from energy_patch.locate.lone_exits import lone_exits
 from energy_patch.locate.rank_conditions import functions_of, rank_conditions
-from energy_patch.syntax.nodes import all_parameters
+from energy_patch.syntax.nodes import all_parameters, called_name
 from energy_patch.syntax.scopes import Scope
 from energy_patch.syntax.tree import Tree
 

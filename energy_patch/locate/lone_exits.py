@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 
 import libcst as cst
 
-from energy_patch.locate.callers import Callers, Use, called_name
+from energy_patch.locate.callers import Callers, Use
 from energy_patch.locate.facts import LoneExit
 from energy_patch.locate.rank_conditions import functions_of
 from energy_patch.syntax.layout import statement_of
-from energy_patch.syntax.nodes import children, descendants, dotted_name
+from energy_patch.syntax.nodes import called_name, children, descendants, dotted_name
 from energy_patch.syntax.tree import Tree
 
 _LEAVING = (cst.Return, cst.Continue, cst.Break)

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 
 import libcst as cst
 
-from energy_patch.locate.callers import called_name
 from energy_patch.locate.config_classes import annotated_class
 from energy_patch.locate.facts import Config, ConfigField
 from energy_patch.syntax.layout import outer_span, point_after, statement_of
-from energy_patch.syntax.nodes import descendants, dotted_name
+from energy_patch.syntax.nodes import called_name, descendants, dotted_name
 from energy_patch.syntax.places import Span
 from energy_patch.syntax.scopes import Binding, Scope
 from energy_patch.syntax.tree import Tree

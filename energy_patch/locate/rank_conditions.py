@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 
 import libcst as cst
 
-from energy_patch.locate.callers import Callers, Use, called_name
+from energy_patch.locate.callers import Callers, Use
 from energy_patch.locate.rank_tests import RankTests, runs_on_one_rank
-from energy_patch.syntax.nodes import around_body, descendants
+from energy_patch.syntax.nodes import around_body, called_name, descendants
 from energy_patch.syntax.scopes import Scope
 from energy_patch.syntax.tree import Tree
 

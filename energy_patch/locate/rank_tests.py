@@ -7,8 +7,8 @@ from collections.abc import Iterable
 
 import libcst as cst
 
-from energy_patch.locate.callers import Callers, called_name, first_parameter
-from energy_patch.syntax.nodes import descendants, dotted_name, last_name
+from energy_patch.locate.callers import Callers, first_parameter
+from energy_patch.syntax.nodes import called_name, descendants, dotted_name, last_name
 from energy_patch.syntax.tree import Tree
 
 # What tells ranks apart, as a name or an attribute; `lora_rank` and the like are something else.

@@ -23,10 +23,15 @@ LAYOUT_FIELDS = (
 
 
 def last_name(node: cst.CSTNode) -> str:
-    """`c` of `a.b.c`, also behind a call: what a callee is called."""
+    """`c` of `a.b.c`, and of `c`."""
     if isinstance(node, cst.Attribute):
         return node.attr.value
     return node.value if isinstance(node, cst.Name) else ""
+
+
+def called_name(node: cst.CSTNode) -> str:
+    """`c` for `a.b.c` and for a call of it."""
+    return last_name(node.func if isinstance(node, cst.Call) else node)
 
 
 def dotted_name(node: cst.CSTNode) -> str | None:

@@ -42,18 +42,6 @@ def tests_around(program: Program, node: cst.CSTNode) -> Iterator[cst.BaseExpres
         child = ancestor
 
 
-def may_be_caught(program: Program, node: cst.CSTNode) -> bool:
-    """Whether an exception at a node may be handled in its own function."""
-    for ancestor in program.ancestors(node):
-        if isinstance(ancestor, cst.FunctionDef):
-            return False
-        if isinstance(ancestor, cst.Try | cst.TryStar):
-            return True
-        if isinstance(ancestor, cst.With) and any("suppress" in program.text(item) for item in ancestor.items):
-            return True
-    return False
-
-
 def deciding_tests(program: Program, node: cst.CSTNode) -> list[cst.BaseExpression] | None:
     """The tests that decide whether a node of a function is reached, whichever way; None where more than tests do."""
     tests: list[cst.BaseExpression] = []

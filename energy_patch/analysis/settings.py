@@ -10,7 +10,7 @@ import libcst as cst
 
 from energy_patch.analysis.functions import is_none
 from energy_patch.analysis.program import Program
-from energy_patch.syntax.nodes import dotted_name, last_name
+from energy_patch.syntax.nodes import called_name, dotted_name, last_name
 
 
 @dataclass(frozen=True)
@@ -71,10 +71,7 @@ class Settings:
                     yield meaning
 
     def _is_dataclass(self, node: cst.ClassDef) -> bool:
-        names = [
-            item.decorator.func if isinstance(item.decorator, cst.Call) else item.decorator for item in node.decorators
-        ]
-        return any(last_name(name) == "dataclass" for name in names)
+        return any(called_name(item.decorator) == "dataclass" for item in node.decorators)
 
     def _fields(self, node: cst.ClassDef) -> Iterator[Field]:
         for statement in node.body.body:

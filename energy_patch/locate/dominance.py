@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import libcst as cst
 
-from energy_patch.syntax.nodes import descendants, dotted_name
+from energy_patch.syntax.nodes import descendants, dotted_name, last_statement
 from energy_patch.syntax.scopes import Scope
 from energy_patch.syntax.tree import Tree
 
@@ -95,10 +95,7 @@ def _always_runs(statement: cst.CSTNode, nodes: frozenset[cst.CSTNode]) -> bool:
 
 
 def _leaves(block: cst.IndentedBlock) -> bool:
-    last = block.body[-1]
-    return isinstance(last, cst.SimpleStatementLine) and isinstance(
-        last.body[-1], cst.Return | cst.Raise | cst.Continue | cst.Break
-    )
+    return isinstance(last_statement(block), cst.Return | cst.Raise | cst.Continue | cst.Break)
 
 
 def may_be_none(parameter: cst.Param) -> bool:

@@ -10,7 +10,7 @@ from energy_patch.locate.callers import Callers, Use
 from energy_patch.locate.facts import LoneExit
 from energy_patch.locate.rank_conditions import functions_of
 from energy_patch.syntax.layout import statement_of
-from energy_patch.syntax.nodes import called_name, children, descendants, dotted_name
+from energy_patch.syntax.nodes import called_name, children, descendants, dotted_name, last_statement
 from energy_patch.syntax.tree import Tree
 
 _LEAVING = (cst.Return, cst.Continue, cst.Break)
@@ -46,7 +46,7 @@ def _tested(tree: Tree, function: cst.CSTNode, names: set[str]) -> Iterator[Lone
             value = getattr(node, "value", None)
             names |= assigned if isinstance(value, cst.CSTNode) and names & _names_in(value) else set()
         if isinstance(node, cst.If) and names & _names_in(node.test) and not _asks_for_none(node.test):
-            if _leaves(node.body):
+            if isinstance(last_statement(node.body), _LEAVING):
                 yield LoneExit(tree.line(node), f"`if {tree.text(node.test)}` leaves the iteration")
             elif node.orelse is None and _goes_backward(node.body):
                 yield LoneExit(tree.line(node), f"`if {tree.text(node.test)}` may leave out the backward pass")
@@ -77,12 +77,6 @@ def _asks_for_none(test: cst.BaseExpression) -> bool:
     )
 
 
-def _leaves(block: cst.BaseSuite) -> bool:
-    last = block.body[-1]
-    last = last.body[-1] if isinstance(last, cst.SimpleStatementLine) else last
-    return isinstance(last, _LEAVING)
-
-
 def _caught(tree: Tree, function: cst.CSTNode, calls: Sequence[cst.Call]) -> Iterator[LoneExit]:
     for node in _own(function):
         if not isinstance(node, cst.Try | cst.TryStar):
@@ -106,9 +100,7 @@ def _goes_on(handler: cst.ExceptHandler | cst.ExceptStarHandler) -> bool:
     """Whether a program goes on after an error that its handler catches."""
     if handler.type is not None and dotted_name(handler.type) in ("StopIteration", "KeyboardInterrupt", "ImportError"):
         return False
-    last = handler.body.body[-1]
-    if isinstance(last, cst.SimpleStatementLine):
-        last = last.body[-1]
+    last = last_statement(handler.body)
     if isinstance(last, cst.Expr):
         return called_name(last.value) not in ("exit", "_exit", "abort", "kill")
     return not isinstance(last, cst.Raise)

@@ -8,7 +8,7 @@ import libcst as cst
 
 from energy_patch.locate.callers import Callers, Use
 from energy_patch.locate.rank_tests import RankTests, runs_on_one_rank
-from energy_patch.syntax.nodes import around_body, called_name, descendants
+from energy_patch.syntax.nodes import around_body, called_name, descendants, last_statement, may_be_caught
 from energy_patch.syntax.scopes import Scope
 from energy_patch.syntax.tree import Tree
 
@@ -88,15 +88,14 @@ def _has_exit(tree: Tree, statement: cst.If) -> bool:
 
 
 def _leaves(tree: Tree, block: cst.BaseSuite) -> bool:
-    last = block.body[-1]
-    last = last.body[-1] if isinstance(last, cst.SimpleStatementLine) else last
+    last = last_statement(block)
     parts = descendants(block) if _ends_process(last) else [last]  # a `return` may stand before the error
     return any(_is_exit(tree, part) for part in parts)
 
 
 def _is_exit(tree: Tree, node: cst.CSTNode) -> bool:
     if _ends_process(node):  # an error on one rank ends the job: nobody waits
-        return _may_succeed(node) or _may_be_caught(tree, node)
+        return _may_succeed(node) or may_be_caught(node, tree.ancestors(node))
     return isinstance(node, cst.Return | cst.Continue | cst.Break)
 
 
@@ -112,20 +111,6 @@ def _may_succeed(end: cst.CSTNode) -> bool:
             if isinstance(status, cst.BaseString) or (isinstance(status, cst.Integer) and status.evaluated_value):
                 return False
     return not isinstance(end, cst.Raise) or (end.exc is not None and called_name(end.exc) == "SystemExit")
-
-
-def _may_be_caught(tree: Tree, end: cst.CSTNode) -> bool:
-    """Whether an `except` or a `suppress` in the same function could keep an error from ending the job."""
-    child = end
-    for ancestor in tree.ancestors(end):
-        if isinstance(ancestor, cst.FunctionDef):
-            break
-        if isinstance(ancestor, cst.Try | cst.TryStar) and child is ancestor.body and ancestor.handlers:
-            return True
-        if any(called_name(expression) == "suppress" for expression in around_body(ancestor)):
-            return True
-        child = ancestor
-    return False
 
 
 def without_gradients(tree: Tree, node: cst.CSTNode) -> bool:

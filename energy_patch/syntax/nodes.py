@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import fields
 from functools import cache
 
@@ -91,3 +91,23 @@ def around_body(node: cst.CSTNode) -> list[cst.BaseExpression]:
         case cst.FunctionDef():
             return [item.decorator for item in node.decorators]
     return []
+
+
+def last_statement(block: cst.BaseSuite) -> cst.CSTNode:
+    """The last statement of a block; of several on one line the last one."""
+    last = block.body[-1]
+    return last.body[-1] if isinstance(last, cst.SimpleStatementLine) else last
+
+
+def may_be_caught(node: cst.CSTNode, ancestors: Iterable[cst.CSTNode]) -> bool:
+    """Whether an `except` or a `suppress` in the same function could keep an error at a node from leaving it."""
+    child = node
+    for ancestor in ancestors:
+        if isinstance(ancestor, cst.FunctionDef):
+            break
+        if isinstance(ancestor, cst.Try | cst.TryStar) and child is ancestor.body and ancestor.handlers:
+            return True
+        if any(called_name(expression) == "suppress" for expression in around_body(ancestor)):
+            return True
+        child = ancestor
+    return False

@@ -300,6 +300,12 @@ KEPT: dict[str, list[Row]] = {
     "unpacking": [
         Row("_, metrics = run => (_, metrics) = run"),
         Row("_, metrics = run => a, b, c, d = run"),
+        Row(
+            "            _, metrics = run_forward_pass(vla, head, batch, use_l1=cfg.use_l1)\n => "
+            "            try:\n"
+            "                _, metrics = run_forward_pass(vla, head, batch, use_l1=cfg.use_l1)\n"
+            "            finally:\n                vla.train()\n",
+        ),
     ],
     "resume": [
         Row("if cfg.resume:\n        module => if cfg.resume and name:\n        module"),

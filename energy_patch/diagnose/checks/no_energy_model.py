@@ -6,14 +6,14 @@ from collections.abc import Iterator
 
 import libcst as cst
 
-from energy_patch.analysis.conditions import deciding_tests, may_be_caught, tests_around
+from energy_patch.analysis.conditions import deciding_tests, tests_around
 from energy_patch.analysis.files import ScopedCall
 from energy_patch.analysis.functions import is_none, is_plain, own_nodes
 from energy_patch.diagnose.check import Check, Example, Found, edited
 from energy_patch.diagnose.examples import FUNCTION
 from energy_patch.diagnose.study import Study
 from energy_patch.locate.loss_calls import argument_of
-from energy_patch.syntax.nodes import descendants, dotted_name
+from energy_patch.syntax.nodes import descendants, dotted_name, may_be_caught
 
 
 def find(study: Study) -> Iterator[Found]:
@@ -66,7 +66,7 @@ def _takes_none(study: Study, loss: cst.Call) -> bool:
 
 def _lacks_model(study: Study, use: ScopedCall, parameter: cst.Param) -> bool:
     call = use[0]
-    if any(argument.star for argument in call.args) or may_be_caught(study.program, call):
+    if any(argument.star for argument in call.args) or may_be_caught(call, study.program.ancestors(call)):
         return False
     value = study.graph.argument(call, parameter.name.value)
     return is_none(value) or (value is None and (parameter.default is None or is_none(parameter.default)))

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import libcst as cst
 
-from energy_patch.analysis.conditions import may_be_caught
 from energy_patch.analysis.functions import is_plain, own_nodes, returns_of
 from energy_patch.diagnose.check import Check, Example, Found, edited
 from energy_patch.diagnose.examples import FUNCTION
 from energy_patch.diagnose.study import Study
+from energy_patch.syntax.nodes import may_be_caught
 
 
 def find(study: Study) -> Iterator[Found]:
@@ -22,7 +22,7 @@ def find(study: Study) -> Iterator[Found]:
         name = function.name.value
         for call, _ in study.graph.callers(function):
             unpacked = _unpacked(study, call)
-            if unpacked is None or unpacked == count or may_be_caught(study.program, call):
+            if unpacked is None or unpacked == count or may_be_caught(call, study.program.ancestors(call)):
                 continue
             yield Found(
                 call,

@@ -11,7 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-sys.path.extend(str(Path(__file__).parents[2] / folder) for folder in ("templates", "tests/distributed"))
+sys.path.extend(str(Path(__file__).parents[2] / folder) for folder in (".", "templates", "tests/distributed"))
 
 import loss_cost
 import test_exchange

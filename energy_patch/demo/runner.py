@@ -22,7 +22,7 @@ from energy_patch.strategies.registry import DEFAULT as DEFAULT_STRATEGY
 SAMPLE = Path(__file__).with_name("sample")
 MARKER = ".energy-patch-demo"  # a folder that holds it is ours to write into again
 CODEBASE = "codebase"
-STEPS = 200
+STEPS = 150
 
 
 def run_demo(out: Path, console: TextIO, *, steps: int = STEPS) -> None:

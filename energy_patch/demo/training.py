@@ -35,7 +35,7 @@ def train(run: Run, codebase: Path, out: Path, steps: int, console: TextIO) -> T
     folder = out / RUNS_FOLDER / run.name
     folder.mkdir(parents=True)
     flags += ["--runs", str(folder.parent), "--run_name", run.name]
-    flags += ["--log_freq", "1", "--held_out_freq", str(max(1, steps // 6))]
+    flags += ["--log_freq", "1", "--held_out_freq", str(max(1, steps // 5))]
     command = [sys.executable, "-m", "energy_patch.demo.launch", "--ranks", str(run.ranks), SCRIPT, *flags]
     with _ranks(command, codebase, folder / "log.txt") as launcher:
         _follow(launcher, run, folder / "train.csv", steps, console)

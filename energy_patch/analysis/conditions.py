@@ -7,9 +7,8 @@ from collections.abc import Iterator
 
 import libcst as cst
 
-from energy_patch.analysis.functions import own_nodes
 from energy_patch.analysis.program import Program
-from energy_patch.syntax.nodes import around_body, dotted_name, last_name
+from energy_patch.syntax.nodes import around_body, dotted_name, last_name, own_nodes
 from energy_patch.syntax.scopes import Comprehension
 
 ONE_RANK = re.compile(

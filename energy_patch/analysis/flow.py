@@ -10,9 +10,8 @@ from collections.abc import Callable
 
 import libcst as cst
 
-from energy_patch.analysis.functions import own_nodes
 from energy_patch.analysis.intervals import Known, Names, bounds_of, combined, joined
-from energy_patch.syntax.nodes import descendants
+from energy_patch.syntax.nodes import descendants, own_nodes
 
 UPDATES = {
     cst.AddAssign: cst.Add(),

@@ -2,24 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import libcst as cst
 
 from energy_patch.analysis.files import Files
-from energy_patch.syntax.nodes import called_name, children
+from energy_patch.syntax.nodes import called_name, own_nodes
 
 KEEPS_CALL = frozenset({"no_grad", "inference_mode", "enable_grad", "autocast"})
-
-
-def own_nodes(node: cst.CSTNode) -> Iterator[cst.CSTNode]:
-    """The nodes of a function's own body, or of a statement; functions and classes in it left out."""
-    waiting: list[cst.CSTNode] = [node.body if isinstance(node, cst.FunctionDef) else node]
-    while waiting:
-        node = waiting.pop()
-        yield node
-        inner = [item for item in children(node) if not isinstance(item, cst.FunctionDef | cst.ClassDef | cst.Lambda)]
-        waiting += reversed(inner)
 
 
 def returns_of(function: cst.FunctionDef) -> list[cst.Return]:

@@ -32,7 +32,7 @@ def import_point(tree: Tree, found: list[tuple[cst.Call, Scope]], first: int) ->
             if binding.kind != "import":
                 continue
             imported = tree.parents[binding.node]
-            prefix = prefix or _prefix(tree, imported, binding)
+            prefix = prefix or _prefix(tree, binding.node)
             line = tree.parents[imported]
             bringing = line if bringing is None and line in top_level else bringing
     statement = bringing or (top_level[-1] if top_level else _docstring(tree.module))
@@ -42,11 +42,12 @@ def import_point(tree: Tree, found: list[tuple[cst.Call, Scope]], first: int) ->
     return point_after(tree, statement), prefix
 
 
-def _prefix(tree: Tree, imported: cst.CSTNode, binding: Binding) -> str:
+def _prefix(tree: Tree, alias: cst.CSTNode) -> str:
     """A script of a package, started by `python -m`, finds what lies beside it by the package's name only."""
+    imported = tree.parents[alias]
     if isinstance(imported, cst.ImportFrom) and imported.relative:
         return "."
-    name = imported.module if isinstance(imported, cst.ImportFrom) else getattr(binding.node, "name", None)
+    name = imported.module if isinstance(imported, cst.ImportFrom) else getattr(alias, "name", None)
     module = (dotted_name(name) if name is not None else None) or ""
     packages: list[str] = []
     folder = tree.script.resolve().parent

@@ -10,7 +10,7 @@ from energy_patch.locate.callers import Callers, Use
 from energy_patch.locate.facts import LoneExit
 from energy_patch.locate.rank_conditions import functions_of
 from energy_patch.syntax.layout import statement_of
-from energy_patch.syntax.nodes import called_name, children, descendants, dotted_name, last_statement
+from energy_patch.syntax.nodes import called_name, descendants, dotted_name, last_statement, own_nodes
 from energy_patch.syntax.tree import Tree
 
 _LEAVING = (cst.Return, cst.Continue, cst.Break)
@@ -41,10 +41,10 @@ def _loss_names(tree: Tree, calls: Sequence[cst.Call]) -> set[str]:
 
 def _tested(tree: Tree, function: cst.CSTNode, names: set[str]) -> Iterator[LoneExit]:
     """Conditions on the loss's values by which a rank goes on without its backward pass."""
-    for node in _own(function):
-        if assigned := _assigned(node):  # `total = policy_loss + energy_loss`
-            value = getattr(node, "value", None)
-            names |= assigned if isinstance(value, cst.CSTNode) and names & _names_in(value) else set()
+    for node in own_nodes(function):
+        value = getattr(node, "value", None)
+        if (assigned := _assigned(node)) and value is not None and names & _names_in(value):
+            names |= assigned  # `total = policy_loss + energy_loss`
         if isinstance(node, cst.If) and names & _names_in(node.test) and not _asks_for_none(node.test):
             if isinstance(last_statement(node.body), _LEAVING):
                 yield LoneExit(tree.line(node), f"`if {tree.text(node.test)}` leaves the iteration")
@@ -78,7 +78,7 @@ def _asks_for_none(test: cst.BaseExpression) -> bool:
 
 
 def _caught(tree: Tree, function: cst.CSTNode, calls: Sequence[cst.Call]) -> Iterator[LoneExit]:
-    for node in _own(function):
+    for node in own_nodes(function):
         if not isinstance(node, cst.Try | cst.TryStar):
             continue
         inside = list(descendants(node.body))
@@ -104,16 +104,6 @@ def _goes_on(handler: cst.ExceptHandler | cst.ExceptStarHandler) -> bool:
     if isinstance(last, cst.Expr):
         return called_name(last.value) not in ("exit", "_exit", "abort", "kill")
     return not isinstance(last, cst.Raise)
-
-
-def _own(function: cst.CSTNode) -> Iterator[cst.CSTNode]:
-    """A function's nodes without those of the functions and classes that are defined in it."""
-    waiting = [*reversed([*children(function)])]
-    while waiting:
-        node = waiting.pop()
-        yield node
-        if not isinstance(node, cst.FunctionDef | cst.ClassDef | cst.Lambda):
-            waiting += reversed([*children(node)])
 
 
 def _names_in(node: cst.CSTNode) -> set[str]:

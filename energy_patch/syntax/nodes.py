@@ -76,6 +76,16 @@ def descendants(node: cst.CSTNode) -> Iterator[cst.CSTNode]:
         waiting += reversed([*children(node)])
 
 
+def own_nodes(node: cst.CSTNode) -> Iterator[cst.CSTNode]:
+    """The nodes of a function's own body, of a module or a statement; functions and classes in it left out."""
+    waiting: list[cst.CSTNode] = [node.body if isinstance(node, cst.FunctionDef) else node]
+    while waiting:
+        node = waiting.pop()
+        yield node
+        inner = [item for item in children(node) if not isinstance(item, cst.FunctionDef | cst.ClassDef | cst.Lambda)]
+        waiting += reversed(inner)
+
+
 def all_parameters(parameters: cst.Parameters) -> list[cst.Param]:
     """Every parameter in order: positional-only, plain, `*args`, keyword-only, `**kwargs`."""
     star = [parameters.star_arg] if isinstance(parameters.star_arg, cst.Param) else []

@@ -135,7 +135,7 @@ def check_compiles(source: Source) -> None:
 
 @lru_cache(maxsize=64)
 def _compile(raw: bytes) -> None:
-    with _silent():
+    with silent():
         compile(raw, "script", "exec", dont_inherit=True)
 
 
@@ -146,12 +146,12 @@ def parse(code: str | bytes) -> ast.Module:
     Raises:
         SyntaxError, ValueError, RecursionError: it is not Python.
     """
-    with _silent():
+    with silent():
         return ast.parse(code)
 
 
 @contextmanager
-def _silent() -> Iterator[None]:
+def silent() -> Iterator[None]:
     """Without a word about doubtful escapes, which are the user's own."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

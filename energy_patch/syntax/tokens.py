@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import ast
 import re
-import warnings
 from collections.abc import Iterator
 from functools import lru_cache
 from keyword import iskeyword
 from typing import NamedTuple
 
-from energy_patch.syntax.source import parse
+from energy_patch.syntax.source import parse, silent
 
 NAME, NUMBER, STRING, COMMENT, OPERATOR, ERROR = "name", "number", "string", "comment", "operator", "error"
 OPENERS = {"(": ")", "[": "]", "{": "}"}
@@ -118,8 +117,7 @@ def _normal(kind: str, text: str) -> str:
 
 def _normal_string(text: str) -> str:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with silent():
             return repr(ast.literal_eval(text))
     except (ValueError, SyntaxError, RecursionError):  # an f-string has no value of its own
         prefix, quote, body = _parts(text)

@@ -93,24 +93,35 @@ def test_on_all_ranks(test: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("end", "lines"),
+    [
+        ("sys.exit()", (3,)),
+        ("sys.exit(0)", (3,)),
+        ("sys.exit(step)", (3,)),
+        ("sys.exit(1)", ()),
+        ("sys.exit('too many')", ()),
+        ("os._exit(3)", ()),
+        ("raise SystemExit", (3,)),
+        ("raise SystemExit(0)", (3,)),
+        ("raise SystemExit(step)", (3,)),
+        ("raise SystemExit(1)", ()),
+        ("raise SystemExit(f'{rank}')", ()),
+        ("raise ValueError from None", ()),
+        ("print(1)", ()),
+    ],
+)
+def test_the_end_of_a_branch(end: str, lines: tuple[int, ...]) -> None:
+    body = f"    if rank != 0:\n        {end}\n    return {LOSS}\n"
+    assert facts_of(f"def train(m, h, a, rank, step):\n{body}").calls[0].rank_lines == lines
+
+
+@pytest.mark.parametrize(
     ("body", "lines"),
     [
         (f"    match rank:\n        case 0:\n            return {LOSS}\n", (3,)),
         (f"    match step:\n        case 0:\n            return {LOSS}\n", ()),
-        (f"    if rank != 0:\n        sys.exit()\n    return {LOSS}\n", (3,)),
-        (f"    if rank != 0:\n        sys.exit(0)\n    return {LOSS}\n", (3,)),
-        (f"    if rank != 0:\n        sys.exit(step)\n    return {LOSS}\n", (3,)),
-        (f"    if rank != 0:\n        sys.exit(1)\n    return {LOSS}\n", ()),
-        (f"    if rank != 0:\n        sys.exit('too many')\n    return {LOSS}\n", ()),
-        (f"    if rank != 0:\n        os._exit(3)\n    return {LOSS}\n", ()),
         (f"    if rank != 0:\n        if step:\n            return\n        exit(1)\n    return {LOSS}\n", (3,)),
         (f"    try:\n        if rank != 0:\n            exit(1)\n        {LOSS}\n    except E:\n        pass\n", (4,)),
-        (f"    if rank != 0:\n        raise SystemExit\n    return {LOSS}\n", (3,)),
-        (f"    if rank != 0:\n        raise SystemExit(0)\n    return {LOSS}\n", (3,)),
-        (f"    if rank != 0:\n        raise SystemExit(step)\n    return {LOSS}\n", (3,)),
-        (f"    if rank != 0:\n        raise SystemExit(1)\n    return {LOSS}\n", ()),
-        (f"    if rank != 0:\n        raise SystemExit(f'{{rank}}')\n    return {LOSS}\n", ()),
-        (f"    if rank != 0:\n        raise ValueError from None\n    return {LOSS}\n", ()),
         (f"    if rank != 0:\n        raise ValueError\n    else:\n        return\n    return {LOSS}\n", (3,)),
         (f"    if rank == 1:\n        raise E\n    elif rank == 2:\n        return\n    return {LOSS}\n", (3,)),
         (f"    if rank != 0:\n        if step:\n            return\n        raise E\n    return {LOSS}\n", (3,)),
@@ -119,7 +130,6 @@ def test_on_all_ranks(test: str) -> None:
         (f"    try:\n        if rank != 0:\n            raise E\n        {LOSS}\n    finally:\n        pass\n", ()),
         (f"    try:\n        pass\n    except E:\n        if rank != 0:\n            raise\n        {LOSS}\n", ()),
         (f"    if rank == 0:\n        pass\n    else:\n        return\n    return {LOSS}\n", (3,)),
-        (f"    if rank != 0:\n        print(1)\n    return {LOSS}\n", ()),
         (f"    if rank < 0:\n        raise ValueError\n    return {LOSS}\n", ()),
         (f"    if rank == 0:\n        with torch.no_grad():\n            return {LOSS}\n", ()),
         (f"    for i in h:\n        if rank != 0:\n            continue\n        {LOSS}\n", (4,)),

@@ -8,12 +8,12 @@ import libcst as cst
 
 from energy_patch.analysis.conditions import deciding_tests, tests_around
 from energy_patch.analysis.files import ScopedCall
-from energy_patch.analysis.functions import is_none, is_plain, own_nodes
+from energy_patch.analysis.functions import is_none, is_plain
 from energy_patch.diagnose.check import Check, Example, Found, edited
 from energy_patch.diagnose.examples import FUNCTION
 from energy_patch.diagnose.study import Study
 from energy_patch.locate.loss_calls import argument_of
-from energy_patch.syntax.nodes import descendants, dotted_name, may_be_caught
+from energy_patch.syntax.nodes import descendants, dotted_name, may_be_caught, own_nodes
 
 
 def find(study: Study) -> Iterator[Found]:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from .pairs import EachPair, Grid, NoRule, Pairs, detached, is_context, replaced, tensors, unflatten, wrapped
@@ -46,6 +47,13 @@ def elementwise(func: Any, *args: Any, **kwargs: Any) -> Any:
     kept, options = replaced(lambda v: aligned(right, grid, v), (args, kwargs))
     result = func(*kept, **options)
     return grown(func, x, (args, kwargs), wrapped(result, result.dim() - 2 - right, grid))
+
+
+def fill(func: Any, x: Any, mask: Any, value: Any) -> Any:
+    """By ``where``, whose result lies in memory as ``x`` does, as a product of pairs left it."""
+    if not isinstance(value, Tensor):
+        value = torch.full((), value, dtype=x.dtype, device=x.device)
+    return elementwise(torch.where, mask, value.to(x.dtype), x)
 
 
 def grown(func: Any, x: Pairs, operands: Any, result: Pairs) -> Pairs:
@@ -94,6 +102,9 @@ def along(position: int = 1, default: Any = None, operands: int = 1) -> Callable
             raise NoRule
         args[:operands] = [aligned(x.dim() - x.at, x.grid, v) for v in args[:operands]]
         moved = [d + 2 * (d > x.at) for d in dims]
+        if func.__name__ in ("softmax", "log_softmax"):  # they would copy what a product left in another order
+            order = sorted(range(x.dim() + 2), key=args[0].stride, reverse=True)
+            args[0], moved = args[0].permute(order), [order.index(moved[0])]
         value = moved if isinstance(dim, (tuple, list)) else moved[0]
         if len(args) > position:
             args[position] = value
@@ -102,6 +113,8 @@ def along(position: int = 1, default: Any = None, operands: int = 1) -> Callable
         if any(isinstance(v, Pairs) for v in tensors((args, named))):
             raise NoRule
         result = func(*args, **named)
+        if func.__name__ in ("softmax", "log_softmax"):
+            result = result.permute([order.index(d) for d in range(x.dim() + 2)])
         gone = tensors(result)[0].dim() < x.dim() + 2
         return wrapped(result, x.at - gone * sum(d < x.at for d in dims), x.grid)
 

@@ -11,18 +11,50 @@ from .pair_axes import aligned, first
 from .pairs import EachPair, NoRule, Pairs, unflatten, wrapped
 
 
+class _Rows:
+    """The axes of pairs, from ``at``, in which one operand differs and the others do not: more rows of its matrices."""
+
+    def __init__(self, at: int, x: Tensor, *others: Tensor) -> None:
+        together: Any = torch.broadcast_shapes
+        self.batch = list(together(*(t.shape[:-2] for t in (x, *others))))
+        self.fold = [i for i in (at, at + 1) if self.batch[i] > 1 and all(t.shape[i] == 1 for t in others)]
+        self.rest = [n for i, n in enumerate(self.batch) if i not in self.fold]
+        self.length, self.inner = x.shape[-2], list(range(-2 - len(self.fold), -2))
+
+    def more(self, x: Tensor) -> Tensor:
+        # A real copy for each context: fast kernels have been wrong on strides of zero (pytorch issue 191937).
+        x = x.expand(*self.batch, self.length, -1)
+        return _four(x.movedim(self.fold, self.inner).flatten(-2 - len(self.fold), -2))
+
+    def once(self, x: Tensor) -> Tensor:
+        return _four(x.squeeze(tuple(self.fold)).expand(*self.rest, -1, -1))
+
+    def back(self, x: Tensor) -> Tensor:
+        folded = (self.batch[i] for i in self.fold)
+        return x.reshape(*self.rest, *folded, self.length, -1).movedim(self.inner, self.fold)
+
+
+def _four(x: Tensor) -> Tensor:
+    return x.flatten(0, -4) if x.dim() > 4 else x  # dimensions, which the fast kernels take
+
+
 def matmul(func: Any, x: Any, y: Any) -> Any:
-    """Where one operand has no axis of the other's, ``einsum`` makes that axis a part of the matrices."""
+    """Rows, or columns, that differ where the other operand does not are more of them."""
     x, y = (y, x) if func.__name__ == "__rmatmul__" else (x, y)
     one = first((x, y))
     right = one.dim() - one.at
     if not isinstance(y, Pairs) and y.dim() in (1, 2) and right > 1:
         return wrapped(torch.matmul(x.kept, y), x.at, x.grid)
     x, y = (aligned(right, one.grid, v) for v in (x, y))
-    if right < 3:
+    if right < 3 or x.dim() < 2 or y.dim() < 2:
         raise NoRule
-    result = torch.einsum("...lk,...km->...lm", x, y)
-    return wrapped(result, result.dim() - 2 - right, one.grid)
+    x, y = (v[(None,) * (max(x.dim(), y.dim()) - v.dim())] for v in (x, y))
+    at = x.dim() - right - 2
+    columns = list(reversed(x.shape[at : at + 2])) < list(reversed(y.shape[at : at + 2]))
+    x, y = (y.mT, x.mT) if columns else (x, y)
+    rows = _Rows(at, x, y)
+    result = rows.back(torch.matmul(rows.more(x), rows.once(y)))
+    return wrapped(result.mT if columns else result, at, one.grid)
 
 
 def einsum(func: Any, equation: Any, *operands: Any) -> Any:
@@ -49,33 +81,17 @@ def attention(
         raise NoRule
     if kw.get("enable_gqa"):
         raise EachPair
-    at, length = q.dim() - right - 2, q.shape[-2]
-    together: Any = torch.broadcast_shapes
-    batch = list(together(*(t.shape[:-2] for t in (q, k, v))))
-    if dropout_p and batch[at : at + 2] != [grid.rows, grid.columns]:
+    at = q.dim() - right - 2
+    rows = _Rows(at, q, k, v)
+    if dropout_p and rows.batch[at : at + 2] != [grid.rows, grid.columns]:
         raise EachPair  # each draws its own mask
-    fold = [i for i in (at, at + 1) if batch[i] > 1 and k.shape[i] == v.shape[i] == 1]
-    inner = list(range(-2 - len(fold), -2))
-    rest = [n for i, n in enumerate(batch) if i not in fold]
-    if is_causal and fold:
-        mask, is_causal = torch.ones(length, k.shape[-2], dtype=torch.bool, device=q.device).tril(), False
-
-    def four(t: Tensor) -> Tensor:
-        return t.flatten(0, -4) if t.dim() > 4 else t  # what the fast kernels take
-
-    def lengthened(t: Tensor) -> Tensor:
-        # A real copy for each context: fast kernels have been wrong on strides of zero (pytorch issue 191937).
-        return four(t.expand(*batch, length, -1).movedim(fold, inner).flatten(-2 - len(fold), -2))
-
-    def once(t: Tensor) -> Tensor:
-        return four(t.squeeze(tuple(fold)).expand(*rest, -1, -1))
-
+    if is_causal and rows.fold:
+        mask, is_causal = torch.ones(q.shape[-2], k.shape[-2], dtype=torch.bool, device=q.device).tril(), False
     if mask is not None:
         mask = mask[(None,) * (q.dim() - mask.dim())]
-        mask = once(mask) if all(mask.shape[i] == 1 for i in [*fold, -2]) else lengthened(mask)
-    result = func(lengthened(q), once(k), once(v), mask, dropout_p, is_causal, **kw)
-    result = result.reshape(*rest, *(batch[i] for i in fold), length, -1).movedim(inner, fold)
-    return wrapped(result, at, grid)
+        mask = rows.once(mask) if all(mask.shape[i] == 1 for i in [*rows.fold, -2]) else rows.more(mask)
+    result = func(rows.more(q), rows.once(k), rows.once(v), mask, dropout_p, is_causal, **kw)
+    return wrapped(rows.back(result), at, grid)
 
 
 def multi_head_attention(
@@ -92,10 +108,14 @@ def multi_head_attention(
     if add_zero_attn or any(t is not None for t in (bias_k, bias_v, static_k, static_v)):
         raise EachPair
     split = (q_proj_weight, k_proj_weight, v_proj_weight) if use_separate_proj_weight else weight.chunk(3)
-    q, k, v = (
-        unflatten(F.linear(t, w, b), -1, (heads, -1)).permute(1, 2, 0, 3)
-        for t, w, b in zip((query, key, value), split, (None,) * 3 if bias is None else bias.chunk(3), strict=True)
-    )
+    biases = (None,) * 3 if bias is None else bias.chunk(3)
+    given = [t.transpose(0, 1) for t in (query, key, value)]  # as they lie in memory, where batch_first is set
+    if key is value and not use_separate_proj_weight:
+        q = F.linear(given[0], split[0], biases[0])
+        k, v = F.linear(given[1], weight[size:], None if bias is None else bias[size:]).chunk(2, dim=-1)
+    else:
+        q, k, v = (F.linear(t, w, b) for t, w, b in zip(given, split, biases, strict=True))
+    q, k, v = (unflatten(t, -1, (heads, -1)).transpose(1, 2) for t in (q, k, v))
     mask = None if attn_mask is None else _additive(attn_mask, q)
     if mask is not None and mask.dim() == 3:
         mask = mask.unflatten(0, (-1, heads))
@@ -110,7 +130,7 @@ def multi_head_attention(
         weights = weights.mean(1) if average_attn_weights else weights
     else:
         result = F.scaled_dot_product_attention(q, k, v, mask, dropout_p)
-    return F.linear(result.permute(2, 0, 1, 3).flatten(-2), out_weight, out_bias), weights
+    return F.linear(result.transpose(1, 2).flatten(-2), out_weight, out_bias).transpose(0, 1), weights
 
 
 def _additive(mask: Any, q: Any) -> Any:

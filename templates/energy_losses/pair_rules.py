@@ -13,6 +13,7 @@ from .pair_axes import (
     dropout,
     each_pair,
     elementwise,
+    fill,
     flip,
     gather,
     indexed,
@@ -32,13 +33,14 @@ TABLE: dict[Callable[..., Any], str] = {
         rsqrt exp exp2 expm1 log log2 log10 log1p neg negative positive abs absolute sign reciprocal sin cos tan asin
         acos atan atan2 sinh cosh tanh sigmoid logit erf erfc relu relu6 silu gelu elu selu celu mish softplus softsign
         leaky_relu hardtanh hardswish hardsigmoid logsigmoid log_sigmoid tanhshrink threshold clamp clip clamp_min
-        clamp_max maximum minimum lerp addcmul addcdiv where masked_fill nan_to_num isfinite isnan isinf eq ne gt lt ge
+        clamp_max maximum minimum lerp addcmul addcdiv where nan_to_num isfinite isnan isinf eq ne gt lt ge
         le logical_and logical_or logical_not logical_xor bitwise_and bitwise_or bitwise_xor bitwise_not floor ceil
         round trunc frac hypot float double half bfloat16 bool int long contiguous clone rsub cpu cuda
         __add__ __radd__ __sub__ __rsub__ __mul__ __rmul__ __truediv__ __rtruediv__ __div__ __rdiv__ __pow__ __rpow__
         __neg__ __abs__ __pos__ __invert__ __and__ __or__ __xor__ __eq__ __ne__ __gt__ __lt__ __ge__ __le__ __mod__""",
     like: "to type type_as zeros_like ones_like full_like empty_like",
     new: "new_zeros new_ones new_full new_empty new_tensor",
+    fill: "masked_fill",
     along(): """
         sum mean prod std var amax amin all any max min argmax argmin softmax log_softmax softmin logsumexp cumsum
         cumprod median select narrow index_select nansum nanmean count_nonzero""",

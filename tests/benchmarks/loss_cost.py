@@ -1,9 +1,10 @@
 """Cost of the ways to score candidates, on one rank of the real shape: ``python tests/benchmarks/loss_cost.py``.
 
-Each case runs in processes of its own, the cases interleaved; the table shows medians of forward and backward time
-(one thread's processor time on a CPU), and the peak of live tensor bytes above the model, its gradients and the
-inputs. Ratios are those of one run. ``--model energy.energy_model:EnergyModel``, with its folder in PYTHONPATH,
-measures a model of your own, made as ``EnergyModel(state_dim, act_dim)``.
+A round is a process in which the cases take turns, step by step, so that what else the machine does meets all of
+them. The table shows medians over rounds of the shortest forward and backward pass (one thread's processor time on a
+CPU), and the peak of live tensor bytes above the model, its gradients and the inputs. Ratios are those of one run.
+``--model energy.energy_model:EnergyModel``, with its folder in PYTHONPATH, measures a model of your own, made as
+``EnergyModel(state_dim, act_dim)``.
 """
 
 import argparse
@@ -175,68 +176,79 @@ for _kind in (OwnAttention, SoftmaxByHand, Film, PooledMlp, JointSequence):
 SLOW = {"pairs", "matrix", "folded3072", "JointSequence"}
 
 
-def run_case(
-    name: str, repeats: int, device: str = "cpu", dtype: str = "float32", compiled: bool = False, own: str = ""
-) -> dict[str, float]:
+def prepare(name: str, options: argparse.Namespace) -> Callable[[], None]:
     _, rows, count, score, kind = CASES[name]
     torch.manual_seed(0)
-    model = (own_model(own, D, DA) if own and kind is RealShapeEnergy else kind()).to(device, getattr(torch, dtype))
-    h = torch.randn(rows, S, D, device=device, dtype=torch.bfloat16)
-    a = torch.rand(count, H, DA, device=device) * 2 - 1
-    mask = torch.arange(S, device=device)[None] >= S - torch.tensor(PADDING, device=device).repeat(2)[:rows, None]
-    scored = torch.compile(model) if compiled else model
+    own = options.model if kind is RealShapeEnergy else ""
+    model = (own_model(own, D, DA) if own else kind()).to(options.device, getattr(torch, options.dtype))
+    h = torch.randn(rows, S, D, device=options.device, dtype=torch.bfloat16)
+    a = torch.rand(count, H, DA, device=options.device) * 2 - 1
+    places = torch.arange(S, device=options.device)
+    mask = places[None] >= S - torch.tensor(PADDING, device=options.device).repeat(2)[:rows, None]
+    scored = torch.compile(model) if options.compile else model
 
     def step() -> None:
         score(scored, h, a, mask).float().square().mean().backward()
 
-    step()  # gradients exist, the fold is verified
-    seconds = []
+    step()  # now gradients exist
+    return step
+
+
+def timed(step: Callable[[], None], device: str) -> float:
     # On a CPU, the processor time of one thread: it hardly depends on what else the machine does.
     clock = time.perf_counter if device == "cuda" else time.process_time
-    torch.set_num_threads(1)
-    for _ in range(repeats):
-        start = clock()
-        step()
-        if device == "cuda":
-            torch.cuda.synchronize()
-        seconds.append(clock() - start)
+    start = clock()
+    step()
     if device == "cuda":
-        before = torch.cuda.memory_allocated()
-        torch.cuda.reset_peak_memory_stats()
-        step()
-        return {"seconds": min(seconds), "bytes": torch.cuda.max_memory_allocated() - before}
-    return {"seconds": min(seconds), "bytes": live_bytes(step)}
+        torch.cuda.synchronize()
+    return clock() - start
+
+
+def peak(step: Callable[[], None], device: str) -> int:
+    if device != "cuda":
+        return live_bytes(step)
+    before = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    step()
+    return torch.cuda.max_memory_allocated() - before
+
+
+def run_round(names: list[str], options: argparse.Namespace) -> dict[str, tuple[float, int]]:
+    torch.set_num_threads(1)
+    steps = {name: prepare(name, options) for name in names}
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    for index in range(options.repeats):
+        for name, step in steps.items():
+            if name not in SLOW or not index:
+                seconds[name].append(timed(step, options.device))
+    return {name: (min(seconds[name]), peak(step, options.device)) for name, step in steps.items()}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=3, help="processes per case")
-    parser.add_argument("--repeats", type=int, default=3, help="steps per process")
+    parser.add_argument("--rounds", type=int, default=3, help="processes")
+    parser.add_argument("--repeats", type=int, default=8, help="steps of each case in a process")
     parser.add_argument("--cases", nargs="*", choices=CASES, default=list(CASES))
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--compile", action="store_true", help="wrap the model in torch.compile")
     parser.add_argument("--model", default="", metavar="MODULE:CLASS", help="a model of your own")
-    parser.add_argument("--one", choices=CASES, help=argparse.SUPPRESS)
+    parser.add_argument("--round", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.one:
-        answer = run_case(options.one, options.repeats, options.device, options.dtype, options.compile, options.model)
-        print(json.dumps(answer))
+    if options.round is not None:
+        names = [name for name in options.cases if name not in SLOW or not options.round]
+        print(json.dumps(run_round(names, options)))
         return
-    results: dict[str, list[dict[str, float]]] = {name: [] for name in options.cases}
+    results: dict[str, list[tuple[float, int]]] = {name: [] for name in options.cases}
     for index in range(options.rounds):
-        for name in options.cases:
-            if name in SLOW and index:
-                continue
-            repeats = 1 if name in SLOW else options.repeats
-            command = [sys.executable, __file__, *sys.argv[1:], "--one", name, "--repeats", str(repeats)]
-            output = subprocess.run(command, check=True, capture_output=True, text=True, timeout=600).stdout
-            results[name].append(json.loads(output.splitlines()[-1]))
-    medians = {
-        name: tuple(statistics.median(r[key] for r in runs) for key in ("seconds", "bytes"))
-        for name, runs in results.items()
-    }
+        command = [sys.executable, __file__, *sys.argv[1:], "--round", str(index)]
+        output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, timeout=3600).stdout
+        for name, measured in json.loads(output.splitlines()[-1]).items():
+            results[name].append(measured)
     print(f"{'case':64}{'seconds':>9}{'x floor':>9}{'GB':>8}{'x floor':>9}")
+    medians = {
+        name: [statistics.median(column) for column in zip(*runs, strict=True)] for name, runs in results.items()
+    }
     for name, (seconds, size) in medians.items():
         base = medians.get(f"{name.partition('-')[0]}-floor", medians.get("floor", next(iter(medians.values()))))
         print(f"{CASES[name].title:64}{seconds:9.3f}{seconds / base[0]:9.2f}{size / 1e9:8.3f}{size / base[1]:9.2f}")

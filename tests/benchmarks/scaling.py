@@ -6,8 +6,6 @@ flat gradient per optimizer step. Real gloo ranks, at a small size, show that th
 """
 
 import argparse
-import json
-import subprocess
 import sys
 from pathlib import Path
 
@@ -20,19 +18,18 @@ from gloo_pool import GlooPool
 WORLDS = (1, 2, 8, 32, 128, 512, 1024)
 
 
-def measure(candidates: int) -> dict[str, float]:
-    loss_cost.CASES["any"] = loss_cost.Case("", loss_cost.B, candidates, loss_cost.energy_matrix)
-    return loss_cost.run_case("any", 3)
+def measure(worlds: list[int]) -> dict[int, tuple[float, int]]:
+    counts = {f"{world} ranks": world * loss_cost.B for world in worlds}
+    for name, count in counts.items():
+        loss_cost.CASES[name] = loss_cost.Case("", loss_cost.B, count, loss_cost.energy_matrix)
+    options = argparse.Namespace(model="", device="cpu", dtype="float32", compile=False, repeats=3)
+    return dict(zip(worlds, loss_cost.run_round(list(counts), options).values(), strict=True))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--worlds", type=int, nargs="*", default=WORLDS)
-    parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.one:
-        print(json.dumps(measure(options.one)))
-        return
     pool = GlooPool()
     for world in (2, 4, 8):
         sizes = pool.run(world, test_exchange.count_messages)[0]
@@ -44,17 +41,13 @@ def main() -> None:
     actions = loss_cost.B * loss_cost.H * loss_cost.DA * 4
     print(f"sent per rank: header {header} B, actions {actions} B per call; gradient {4 * parameters} B per step")
     print(f"{'ranks':>6}{'candidates':>12}{'seconds':>9}{'x first':>9}{'ms/candidate':>14}{'GB':>8}{'B received':>12}")
-    first = 0.0
-    for world in options.worlds:
+    costs = measure(options.worlds)
+    first = costs[options.worlds[0]][0]
+    for world, (seconds, size) in costs.items():
         count = world * loss_cost.B
-        command = [sys.executable, __file__, "--one", str(count)]
-        output = subprocess.run(command, check=True, capture_output=True, text=True, timeout=600).stdout
-        cost = json.loads(output.splitlines()[-1])
-        seconds, size = cost["seconds"], cost["bytes"] / 1e9
-        first = first or seconds
         received = world * (header + actions)
         relative, each = seconds / first, 1e3 * seconds / count
-        print(f"{world:6}{count:12}{seconds:9.3f}{relative:9.2f}{each:14.3f}{size:8.3f}{received:12}", flush=True)
+        print(f"{world:6}{count:12}{seconds:9.3f}{relative:9.2f}{each:14.3f}{size / 1e9:8.3f}{received:12}")
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from .check_claims import check_drift, check_energies, check_gradient, measure_cost
-from .check_job import NAME, Alarm, Job, Stop, join, one_line
+from .check_job import NAME, SIZES, Alarm, Job, Stop, join, one_line
 from .check_losses import batch_of, energies_of, losses
 
 
@@ -43,9 +43,12 @@ def main() -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog=NAME, description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("model", metavar="MODULE:CLASS", help="the energy model, made as CLASS(state_dim, action_dim)")
-    numbers = {"batch-size": 3, "state-dim": 4096, "sequence": 610, "chunk": 8, "action-dim": 7}
-    for name, default in {**numbers, "accumulate": 1, "steps": 20}.items():
+    numbers = {"batch-size": 3, "chunk": 8, "action-dim": 7, "accumulate": 1, "steps": 20}
+    for name, default in numbers.items():
         parser.add_argument(f"--{name}", type=_count, default=default, metavar="N", help=f"default: {default}")
+    for name, (usual, on_cpu) in SIZES.items():
+        text = f"default: {usual}, on a CPU {on_cpu}"
+        parser.add_argument(f"--{name.replace('_', '-')}", type=_count, metavar="N", help=text)
     parser.add_argument("--tau", type=float, help="temperature (default: the script's)")
     parser.add_argument("--backend", help="default: nccl where each rank has a GPU, else gloo")
     parser.add_argument("--device", help="default: cuda if there is a GPU, else cpu")
@@ -74,7 +77,8 @@ def _check_all(job: Job, alarm: Alarm) -> int:
         model = _build(job.options).to(job.device, job.dtype)
         _try_out(job, model)
         if job.rank == 0:
-            print(f"{NAME}: {job.world} ranks x {job.options.batch_size}, {job.backend}, {job.device.type}, {loss}")
+            each = f"{job.options.batch_size} contexts of {job.options.sequence} x {job.options.state_dim}"
+            print(f"{NAME}: {job.world} ranks, each {each}, {job.backend}, {job.device.type}, {loss}")
             if not loss.replicated:
                 print("   replicate is absent (--no-sync): what keeps the ranks one model must stand in the script")
         for number, claim in enumerate((check_gradient, check_drift, check_energies, measure_cost), start=1):

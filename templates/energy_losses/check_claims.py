@@ -189,7 +189,8 @@ def measure_cost(job: Job, loss: Loss, model: nn.Module) -> tuple[None, str]:
     alone = [f"{name} {median[name] / unit:.2f}" for name in steps if name not in shown]
     line = f"a step's time / memory, in units of the first: {', '.join(ratios)}"
     line += f"; time alone: {', '.join(alone)}" if alone else ""
-    return None, f"{line} (unit {1000 * unit:.3g} ms / {memory[0] / 1e6:.3g} MB)"
+    line += f" (unit {1000 * unit:.3g} ms / {memory[0] / 1e6:.3g} MB)"
+    return None, line if job.device.type != "cpu" else f"{line}; small contexts on a CPU say little of a step on GPUs"
 
 
 def _seconds(job: Job, step: Callable[[], Any]) -> float:

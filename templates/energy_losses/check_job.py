@@ -16,6 +16,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 NAME = "energy_losses.check"
+# Of the contexts; the second on a CPU, where a step of several ranks at the first takes half a minute.
+SIZES = {"state_dim": (4096, 512), "sequence": (610, 64)}
 
 
 class Stop(Exception):
@@ -76,6 +78,9 @@ def join(options: argparse.Namespace) -> Job:
         raise Stop(f"needs at least 2 ranks and has {max(world, 1)}; start it as the training: {command}")
     gpus = torch.cuda.device_count()
     device = _device(options.device or ("cuda" if gpus else "cpu"), local, gpus)
+    for name, (usual, on_cpu) in SIZES.items():
+        if getattr(options, name) is None:
+            setattr(options, name, on_cpu if device.type == "cpu" else usual)
     own_gpu = device.type == "cuda" and int(os.environ.get("LOCAL_WORLD_SIZE", world)) <= gpus
     backend = options.backend or ("nccl" if own_gpu else "gloo")
     if backend == "nccl" and not own_gpu:

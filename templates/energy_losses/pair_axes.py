@@ -51,8 +51,9 @@ def elementwise(func: Any, *args: Any, **kwargs: Any) -> Any:
 
 def fill(func: Any, x: Any, mask: Any, value: Any) -> Any:
     """By ``where``, whose result lies in memory as ``x`` does, as a product of pairs left it."""
-    if not isinstance(value, Tensor):
-        value = torch.full((), value, dtype=x.dtype, device=x.device)
+    value = value if isinstance(value, Tensor) else torch.full((), value, dtype=x.dtype, device=x.device)
+    if mask.dtype != torch.bool or value.dim():
+        raise NoRule  # `where` takes more
     return elementwise(torch.where, mask, value.to(x.dtype), x)
 
 

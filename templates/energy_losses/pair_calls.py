@@ -231,8 +231,13 @@ def _write(func: Any, name: str, written: Any, args: Any, kwargs: Any) -> Any:
         run.notice("plain", name)
         return new
     written.fixed, written.checks = new.fixed, new.checks
+    new = wrapped(new.kept.to(written.dtype), new.at, new.grid)
     with torch._C.DisableTorchFunctionSubclass():
-        return written.copy_(wrapped(new.kept.to(written.dtype), new.at, new.grid))
+        if written.requires_grad or new.requires_grad:
+            return written.copy_(new)
+    # What `copy_` would do, but it imports half a second of torch.
+    written.kept, written.at, written.attached = new.kept, new.at, None
+    return written
 
 
 def _out_of_place(func: Any, name: str, x: Pairs, args: Any, kwargs: Any) -> Any:

@@ -51,6 +51,22 @@ def test_nothing_of_these_is_materialised(kind: Any) -> None:
     assert materialised(model) == {}
 
 
+@pytest.mark.parametrize("kind", [zoo.CrossEnergy, zoo.TwoLayerEnergy, kinds.own_attention, kinds.softmax_by_hand])
+def test_nothing_of_the_contexts_is_kept_twice(kind: Any) -> None:
+    model, batch = zoo.build(kind), plain.make_batch(3, s=11)
+    alone = saved_with(11, lambda: model(batch.h, batch.a, batch.mask))
+    assert saved_with(11, lambda: energy_matrix(model, batch.h, make_candidates((24,)), batch.mask)) <= alone
+
+
+def saved_with(size: int, call: Any) -> int:
+    """How many tensors, in different memory, that have a dimension of this size are saved for the backward pass."""
+    saved: list[Tensor] = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: saved.append(x) or x, lambda x: x):  # type: ignore[func-returns-value]
+        output = call()
+    assert output is not None
+    return len({x.untyped_storage().data_ptr() for x in saved if size in x.shape})
+
+
 @pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode])
 @pytest.mark.parametrize("kind", KINDS)
 def test_validation(kind: type[zoo.CrossEnergy], context: Any) -> None:

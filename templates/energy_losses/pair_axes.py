@@ -124,7 +124,9 @@ def along(position: int = 1, default: Any = None, operands: int = 1) -> Callable
 
 def _over_all(func: Any, x: Pairs, named: Any) -> Any:
     """Copies change nothing; but other candidates, in other chunks, do."""
-    if func.__name__ not in ("all", "any", "mean", "amax", "amin", "max", "min"):
+    if tensors(named):  # the maximum of two tensors
+        return elementwise(func, x, **named)
+    if named.get("keepdim") or func.__name__ not in ("all", "any", "mean", "amax", "amin", "max", "min"):
         raise NoRule
     if not (x.fixed or (x.checks and func.__name__ in ("all", "any"))):
         x.grid.run.notice("whole", func.__name__)

@@ -33,8 +33,11 @@ _NEEDS_PLAIN = names("""
 _VIEWS = names("""
     view reshape flatten unflatten squeeze unsqueeze view_as reshape_as permute transpose swapaxes swapdims movedim
     moveaxis t T__get__ mT__get__ H__get__ mH__get__ expand expand_as select narrow unbind split chunk tensor_split
-    __getitem__ to type type_as float double half bfloat16 bool int long contiguous cpu cuda detach data__get__""")
-_IN_PLACE = names("__setitem__ __iadd__ __isub__ __imul__ __itruediv__ __ipow__ __iand__ __ior__ __ixor__ __imod__")
+    __getitem__ positive __pos__ to type type_as float double half bfloat16 bool int long contiguous cpu cuda detach
+    data__get__""")
+_IN_PLACE = names("""
+    __setitem__ __iadd__ __isub__ __imul__ __itruediv__ __ipow__ __iand__ __ior__ __ixor__ __imod__ __ilshift__
+    __irshift__""")
 _FILLS = names("zero_ fill_ normal_ uniform_ bernoulli_ exponential_ random_ log_normal_ cauchy_ geometric_ copy_")
 # Of finite values they say the same whatever the values are.
 _CHECKS = names("isfinite isnan isinf")
@@ -44,7 +47,7 @@ _COMPOSED = names("multi_head_attention_forward stack")
 
 def called(func: Any, name: str, operands: list[Pairs], args: Any, kwargs: Any) -> Any:
     """The result of an operation that has these operands, of pairs, among its arguments."""
-    trouble = _trouble(name, operands)
+    trouble = _trouble(func, name, operands)
     if trouble:
         for x in operands:
             x.grid.run.notice("plain", trouble)
@@ -55,7 +58,7 @@ def called(func: Any, name: str, operands: list[Pairs], args: Any, kwargs: Any) 
     return _result(func, name, operands, args, kwargs)
 
 
-def _trouble(name: str, operands: list[Pairs]) -> str:
+def _trouble(func: Any, name: str, operands: list[Pairs]) -> str:
     """Why only plain tensors will do, if so."""
     for x in operands:
         if x.grid is not operands[0].grid:
@@ -64,7 +67,8 @@ def _trouble(name: str, operands: list[Pairs]) -> str:
             return f"{name} after an autograd.Function or a backward hook"
     if torch._C._are_functorch_transforms_active():
         return f"{name} in torch.func"
-    return name if name in _NEEDS_PLAIN or name.endswith("__set__") else ""
+    writes = getattr(getattr(func, "_schema", None), "is_mutable", False)  # an operation of the user's own, perhaps
+    return name if name in _NEEDS_PLAIN or name.endswith("__set__") or writes else ""
 
 
 def _result(func: Any, name: str, operands: list[Pairs], args: Any, kwargs: Any) -> Any:
@@ -86,10 +90,10 @@ def _recalled(func: Any, name: str, operands: list[Pairs], args: Any, kwargs: An
     memo, key = grid.run.memo, None
     if memo is not None and all(x.fixed for x in operands):
         key = _key(func, name, args, kwargs)
-    if memo is None or key is None:
-        return _by_rule(func, name, operands, args, kwargs)
-    if key in memo:
+    if memo is not None and key in memo:
         return replaced(lambda x: _fixed(wrapped(x.kept, x.at, grid)), memo[key][0])  # type: ignore[attr-defined]
+    if memo is None or key is None or grid.run.remembers_no_more:
+        return _by_rule(func, name, operands, args, kwargs)
     # Saved here for all chunks, outside of the checkpoint that this chunk may run in.
     with saved_tensors_hooks(lambda x: x, lambda x: x):
         result = _by_rule(func, name, operands, args, kwargs)
@@ -106,9 +110,9 @@ def _fixed(x: Pairs) -> Pairs:
 
 
 def _key(func: Any, name: str, args: Any, kwargs: Any) -> Any:
-    """What makes two operations the same; None for those that draw random numbers or make tensors to be filled."""
+    """What makes two operations the same; None for those that draw random numbers."""
     draws = name == "scaled_dot_product_attention" and (kwargs.get("dropout_p") or any(args[4:5]))
-    if draws or name.startswith("new_") or name.endswith("_like") or "dropout" in name or name in _COMPOSED:
+    if draws or name.startswith("new_") or "dropout" in name or name in _COMPOSED:
         return None
     try:
         key = func, _mode(args[0] if args else None), _identity((args, kwargs))
@@ -246,7 +250,7 @@ def _out_of_place(func: Any, name: str, x: Pairs, args: Any, kwargs: Any) -> Any
         return func(x, *args, **kwargs)
     if name == "__setitem__":
         with contextlib.suppress(NoRule):
-            return _by_rule(func, name, [x], (x, *args), kwargs)
+            return _by_rule(func, name, [y for y in tensors((x, *args)) if isinstance(y, Pairs)], (x, *args), kwargs)
     other = "__" + name[3:] if name in _IN_PLACE else name[:-1]
     function = next((getattr(place, other) for place in (Tensor, F, torch) if hasattr(place, other)), None)
     if other in RULES and function is not None:

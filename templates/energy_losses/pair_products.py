@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .pair_axes import aligned, first
-from .pairs import EachPair, NoRule, Pairs, unflatten, wrapped
+from .pairs import EachPair, Grid, NoRule, Pairs, unflatten, wrapped
 
 
 class _Rows:
@@ -38,8 +38,9 @@ def _four(x: Tensor) -> Tensor:
     return x.flatten(0, -4) if x.dim() > 4 else x  # dimensions, which the fast kernels take
 
 
-def matmul(func: Any, x: Any, y: Any) -> Any:
+def matmul(func: Any, x: Any, *given: Any, **named: Any) -> Any:
     """Rows, or columns, that differ where the other operand does not are more of them."""
+    (y,) = (*given, *named.values())
     x, y = (y, x) if func.__name__ == "__rmatmul__" else (x, y)
     one = first((x, y))
     right = one.dim() - one.at
@@ -64,6 +65,8 @@ def einsum(func: Any, equation: Any, *operands: Any) -> Any:
     letter = terms[next(i for i, v in enumerate(operands) if v is x)][x.at]
     at = [term.find(letter) for term in terms]
     apart = any(isinstance(v, Pairs) and v.at != i for v, i in zip(operands, at, strict=True))
+    if len(operands) == 1:
+        raise EachPair  # a view, sometimes
     if "." in equation or result.count(letter) != 1 or set("XYZ") & set(equation) or apart:
         raise NoRule
     kept = [v if i < 0 else aligned(v.dim() - i, x.grid, v) for v, i in zip(operands, at, strict=True)]
@@ -71,12 +74,13 @@ def einsum(func: Any, equation: Any, *operands: Any) -> Any:
 
 
 def attention(
-    func: Any, q: Any, k: Any, v: Any, attn_mask: Any = None, dropout_p: float = 0.0, is_causal: bool = False, **kw: Any
-) -> Any:
+    func: Any, query: Any, key: Any, value: Any, attn_mask: Any = None, dropout_p: float = 0.0,
+    is_causal: bool = False, **kw: Any,
+) -> Any:  # fmt: skip
     """Queries that differ where keys do not are one longer query."""
-    x = first((q, k, v, attn_mask))
+    x = first((query, key, value, attn_mask))
     right, grid = x.dim() - x.at, x.grid
-    q, k, v, mask = (aligned(right, grid, t) for t in (q, k, v, attn_mask))
+    q, k, v, mask = (aligned(right, grid, t) for t in (query, key, value, attn_mask))
     if right < 3 or not q.dim() == k.dim() == v.dim():
         raise NoRule
     if kw.get("enable_gqa"):
@@ -105,11 +109,19 @@ def multi_head_attention(
     """Written out in operations that have rules; dimensions are [L, B * N, E], as the function's own."""
     if any(t.dim() != 3 or (isinstance(t, Pairs) and t.at != 1) for t in (query, key, value)):
         raise NoRule
+    if is_causal and attn_mask is None:
+        raise NoRule  # an error, as torch says
+    if is_causal and key_padding_mask is None and not need_weights:
+        attn_mask = None  # torch believes the hint
+    else:
+        is_causal = False
     if add_zero_attn or any(t is not None for t in (bias_k, bias_v, static_k, static_v)):
         raise EachPair
     split = (q_proj_weight, k_proj_weight, v_proj_weight) if use_separate_proj_weight else weight.chunk(3)
     biases = (None,) * 3 if bias is None else bias.chunk(3)
-    given = [t.transpose(0, 1) for t in (query, key, value)]  # as they lie in memory, where batch_first is set
+    grid = first((query, key, value, key_padding_mask, attn_mask)).grid
+    # As they lie in memory, where batch_first is set.
+    given = [_equal_for_all(t.transpose(0, 1), grid) for t in (query, key, value)]
     if key is value and not use_separate_proj_weight:
         q = F.linear(given[0], split[0], biases[0])
         k, v = F.linear(given[1], weight[size:], None if bias is None else bias[size:]).chunk(2, dim=-1)
@@ -129,8 +141,15 @@ def multi_head_attention(
         result = weights @ v
         weights = weights.mean(1) if average_attn_weights else weights
     else:
-        result = F.scaled_dot_product_attention(q, k, v, mask, dropout_p)
+        result = F.scaled_dot_product_attention(q, k, v, mask, dropout_p, is_causal)
     return F.linear(result.transpose(1, 2).flatten(-2), out_weight, out_bias).transpose(0, 1), weights
+
+
+def _equal_for_all(x: Any, grid: Grid) -> Any:
+    """Queries that a model has learned, expanded to all pairs, are one."""
+    if isinstance(x, Pairs) or x.stride(0) or len(x) != grid.pairs:
+        return x
+    return wrapped(x[:1, None, None], 0, grid)
 
 
 def _additive(mask: Any, q: Any) -> Any:

@@ -40,10 +40,10 @@ def expand(func: Any, x: Pairs, *sizes: Any) -> Any:
     return wrapped(func(x.kept, *new[:at], same, same, same, *new[at + 1 :]), at, x.grid)
 
 
-def repeat_interleave(func: Any, x: Pairs, repeats: int, dim: Any = None) -> Any:
-    if type(repeats) is int and repeats == 1 and dim is not None:
-        return wrapped(x.kept, x.at, x.grid)
-    return along(2)(func, x, repeats, dim)
+def repeat_interleave(func: Any, x: Pairs, repeats: int, dim: Any = None, **options: Any) -> Any:
+    if type(repeats) is int and dim is not None and dim % x.dim() == x.at:
+        return wrapped(x.kept.repeat_interleave(repeats, x.at + 2), x.at, x.grid)
+    return along(2)(func, x, repeats, dim, **options)
 
 
 def expand_as(func: Any, x: Pairs, other: Tensor) -> Any:

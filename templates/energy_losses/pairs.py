@@ -59,6 +59,7 @@ class Run:
         self.call = call  # what gives an operation's result
         self.ways = ways  # none are left when the run is over
         self.memo = memo  # results that do not depend on candidates, for the other chunks; None if there is one
+        self.remembers_no_more = False  # what a later chunk does not find there, it would not find in its own results
         self.stopped: tuple[str, str] | None = None
         self.materialised: Counter[str] = Counter()
         self.watched: list[tuple[Tensor, int]] = []  # copies that the model sees, and their versions

@@ -5,10 +5,12 @@ context and of each action for as long as an operation has a rule, so the result
 """
 
 import contextlib
+import random
+import sys
 import traceback
 import warnings
 import weakref
-from collections import Counter
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -23,6 +25,8 @@ from .pairs import Grid, Rerun, Run, is_out_of_memory, plain
 # Candidates beyond so many steps are scored in further chunks. A pass of 8192 steps fills a device, and takes about
 # 0.3 GB with a hidden size of 512.
 _STEPS_PER_PASS = 8192
+
+_CONTAINERS = dict, OrderedDict, list, deque, set
 
 _warned: "weakref.WeakSet[nn.Module]" = weakref.WeakSet()
 _materialised: "weakref.WeakKeyDictionary[nn.Module, Counter[str]]" = weakref.WeakKeyDictionary()
@@ -89,7 +93,7 @@ class _Scores:
         while True:
             ways |= {"whole"} if size < self.count else set()
             try:
-                with _buffers_restored(self.model):
+                with _restored(self.model):
                     return self._in_chunks(size, ways)
             except Rerun as rerun:
                 way, reason = rerun.way, rerun.reason
@@ -116,26 +120,30 @@ class _Scores:
         """Later chunks run again in the backward pass; what concerns contexts only they find in a memo."""
         parts = self.candidates.tensor_split(max(1, -(-self.count // size)), dim=1)
         run = Run(called, ways, {} if len(parts) > 1 else None)
+        grids = [Grid(run, self.rows, part.shape[1], self.h.shape[1]) for part in parts]
         before = _versions(self.model) if len(parts) > 1 else []
-        energies = [self._part(parts[0], run)]
+        part = _drawing_as_now(self._part) if len(parts) > 1 else self._part
+        energies = [self._part(parts[0], grids[0])]
+        run.remembers_no_more = True
         if before and _versions(self.model) != before:
-            run.notice("whole", "a buffer that each call changes")
-        for part in parts[1:]:
+            run.notice("whole", "something that each call changes")
+        for given in zip(parts[1:], grids[1:], strict=True):
             again = torch.is_grad_enabled()
-            energies.append(checkpoint(self._part, part, run, use_reentrant=False) if again else self._part(part, run))
+            energies.append(checkpoint(part, *given, use_reentrant=False) if again else part(*given))
         run.check()
         _materialised[self.model] = run.materialised
         return torch.cat(energies, dim=1)
 
-    def _part(self, part: Tensor, run: Run) -> Tensor:
-        grid = Grid(run, self.rows, part.shape[1], self.h.shape[1])
+    def _part(self, part: Tensor, grid: Grid) -> Tensor:
         mask = None if self.pad_mask is None else grid.contexts(self.pad_mask)
         energies = self._called(grid.contexts(self.h), grid.candidates(part), mask, part.shape[1])
-        run.check()
+        grid.run.check()
         return energies
 
     def _called(self, h: Tensor, a: Tensor, mask: Tensor | None, count: int) -> Tensor:
-        call: Any = self.model._call_impl  # not what torch.compile has put in its place
+        call: Any = self.model
+        if type(self.model).__call__ is nn.Module.__call__:
+            call = self.model._call_impl  # not what torch.compile has put in its place
         output = call(h, a, mask)
         output = output[0] if isinstance(output, (tuple, list)) else output
         if not isinstance(output, Tensor) or output.numel() != self.rows * count:
@@ -145,8 +153,33 @@ class _Scores:
         return plain(output).reshape(self.rows, count)
 
 
-def _versions(model: nn.Module) -> list[tuple[int, int]]:
-    return [(id(x), -1 if x.is_inference() else x._version) for x in model.buffers()]
+def _versions(model: nn.Module) -> list[Any]:
+    """What tells whether a call has changed a buffer, or a number, of the model."""
+    numbers = [
+        value for module in model.modules() for value in vars(module).values() if isinstance(value, (int, float))
+    ]
+    return [(id(x), -1 if x.is_inference() else x._version) for x in model.buffers()] + numbers
+
+
+def _drawing_as_now(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """With the numbers of Python's and NumPy's generators that come next: what a model draws, it draws once for all."""
+    numpy = sys.modules.get("numpy")
+    state = random.getstate(), numpy and numpy.random.get_state()
+
+    def restore(state: Any) -> None:
+        random.setstate(state[0])
+        if numpy:
+            numpy.random.set_state(state[1])
+
+    def again(*args: Any) -> Tensor:
+        now = random.getstate(), numpy and numpy.random.get_state()
+        restore(state)
+        try:
+            return function(*args)
+        finally:
+            restore(now)
+
+    return again
 
 
 class _Call(nn.Module):
@@ -194,20 +227,20 @@ def _has_compiled_parts(model: nn.Module) -> bool:
 
 
 @contextlib.contextmanager
-def _buffers_restored(model: nn.Module) -> Iterator[None]:
-    """A pass that is given up leaves no trace in the model's buffers."""
-    before = [
-        (module._buffers, name, buffer, buffer.clone())
-        for module in model.modules()
-        for name, buffer in module._buffers.items()
-        if buffer is not None
-    ]
+def _restored(model: nn.Module) -> Iterator[None]:
+    """A pass that is given up leaves no trace in the model's buffers, attributes, lists and dicts."""
+    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    attributes = [(vars(module), dict(vars(module))) for module in model.modules()]
+    containers = [(x, x.copy()) for _, before in attributes for x in before.values() if type(x) in _CONTAINERS]
     try:
         yield
     except BaseException:
+        for now, before in [*attributes, *containers]:
+            now.clear()
+            (now.extend if hasattr(now, "extend") else now.update)(before)
         with torch.no_grad():
-            for buffers, name, buffer, copy in before:
-                buffers[name] = buffer.copy_(copy)
+            for buffer, copy in buffers:
+                buffer.copy_(copy)
         raise
 
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import energy_zoo as zoo
 import torch
 import torch.nn.functional as F
 from energy_kinds import KINDS, STAND_IN, heads, kind, pooled, softmax_attention
@@ -113,5 +114,80 @@ def normalised_weights(model: Any, t: Tensor, c: Tensor, m: Tensor | None) -> Te
     return model.cross_attend(t + parts(t), F.linear(c, weight), m)  # type: ignore[no-any-return]
 
 
-MORE, MORE_STAND_IN = KINDS[_before:], STAND_IN[_standing:]
+@kind(False)
+def greatest_of_all(model: Any, t: Tensor, c: Tensor, m: Tensor | None) -> Tensor:
+    x = t / t.abs().amax(keepdim=True)
+    return model.cross_attend(t + x.softmax(1).reshape(t.shape), c, m)  # type: ignore[no-any-return]
+
+
+@kind(True)
+def the_greater_of_two(model: Any, t: Tensor, c: Tensor, m: Tensor | None) -> Tensor:
+    return model.cross_attend(torch.max(t, other=-t), c, m)  # type: ignore[no-any-return]
+
+
+@kind(True)
+def hinted_as_causal(model: Any, t: Tensor, c: Tensor, m: Tensor | None) -> Tensor:
+    """torch believes the hint where it needs no weights, whatever else the mask says."""
+    places = torch.arange(t.shape[1])
+    bias = nn.Transformer.generate_square_subsequent_mask(len(places), dtype=t.dtype) - 0.5 * places
+    alone = model.cross(t, t, t, attn_mask=bias, is_causal=True, need_weights=False)[0]
+    seen = model.cross(t, t, t, attn_mask=bias, is_causal=True)[0]
+    return model.cross_attend(alone + seen, c, m)  # type: ignore[no-any-return]
+
+
+@kind(True)
+def queries_of_its_own(model: Any, t: Tensor, c: Tensor, m: Tensor | None) -> Tensor:
+    learned = model.token.expand(len(c), -1, -1)
+    latents = model.cross(learned, c, c, key_padding_mask=m)[0]
+    return model.cross_attend(t, latents, None)  # type: ignore[no-any-return]
+
+
+@kind(True)
+def called_by_keywords(model: Any, t: Tensor, c: Tensor, m: Tensor | None) -> Tensor:
+    q, k, v = heads(model.q(t)), heads(model.k(c)), heads(model.v(c))
+    z = F.scaled_dot_product_attention(query=q, key=k, value=v, attn_mask=None if m is None else ~m[:, None, None])
+    z = z.transpose(1, 2).flatten(2)
+    return z + torch.matmul(input=torch.bmm(t, mat2=c.mT), other=c)
+
+
+@kind(True)
+def a_mask_for_each_head(model: Any, t: Tensor, c: Tensor, m: Tensor | None) -> Tensor:
+    hidden = torch.zeros(len(c), c.shape[1], dtype=torch.bool) if m is None else m
+    mask = hidden[:, None].expand(-1, c.shape[1], -1).repeat_interleave(2, dim=0)
+    return model.cross_attend(t, c + model.cross(c, c, c, attn_mask=mask)[0], m)  # type: ignore[no-any-return]
+
+
+class RescaledEnergy(zoo.CrossEnergy):
+    """Has a call of its own, around that of a module."""
+
+    def __call__(self, *args: Any) -> Any:
+        return super().__call__(*args) * 2 - 1
+
+
+class CountedEnergy(zoo.CrossEnergy):
+    """Cools down with the number of its calls, which it counts in Python."""
+
+    calls = 0
+
+    def attend(self, steps: Tensor, context: Tensor, mask: Tensor | None) -> Tensor:
+        self.calls = self.calls + 1
+        return super().attend(steps / self.calls, context + steps.mean((0, 1)), mask)
+
+
+class CollectingEnergy(zoo.CrossEnergy):
+    """Reads in the end what hooks have collected on the way."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.seen: list[Tensor] = []
+        self.action.register_forward_hook(lambda module, inputs, output: self.seen.append(output))
+
+    def attend(self, steps: Tensor, context: Tensor, mask: Tensor | None) -> Tensor:
+        z = steps - steps.mean(0)
+        z = z + torch.stack(self.seen).sum(0)
+        self.seen.clear()
+        return super().attend(z, context, mask)
+
+
+MORE, MORE_STAND_IN = [*KINDS[_before:], RescaledEnergy, CollectingEnergy], STAND_IN[_standing:]
 del KINDS[_before:], STAND_IN[_standing:]

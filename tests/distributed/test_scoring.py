@@ -8,6 +8,7 @@ from typing import Any
 
 import energy_kinds as kinds
 import energy_zoo as zoo
+import more_kinds as more
 import plain_reference as plain
 import pytest
 import torch
@@ -58,13 +59,24 @@ def test_nothing_of_the_contexts_is_kept_twice(kind: Any) -> None:
     assert saved_with(11, lambda: energy_matrix(model, batch.h, make_candidates((24,)), batch.mask)) <= alone
 
 
+def test_queries_of_the_models_own_are_not_one_per_pair() -> None:
+    model, batch = zoo.build(more.queries_of_its_own), plain.make_batch(3, s=11)  # type: ignore[attr-defined]
+    alone = saved(11, lambda: model(batch.h, batch.a, batch.mask))
+    found = saved(11, lambda: energy_matrix(model, batch.h, make_candidates((24,)), batch.mask))
+    assert max(x.numel() for x in found) == max(x.numel() for x in alone)
+
+
 def saved_with(size: int, call: Any) -> int:
     """How many tensors, in different memory, that have a dimension of this size are saved for the backward pass."""
-    saved: list[Tensor] = []
-    with torch.autograd.graph.saved_tensors_hooks(lambda x: saved.append(x) or x, lambda x: x):  # type: ignore[func-returns-value]
+    return len({x.untyped_storage().data_ptr() for x in saved(size, call)})
+
+
+def saved(size: int, call: Any) -> list[Tensor]:
+    kept: list[Tensor] = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x) or x, lambda x: x):  # type: ignore[func-returns-value]
         output = call()
     assert output is not None
-    return len({x.untyped_storage().data_ptr() for x in saved if size in x.shape})
+    return [x for x in kept if size in x.shape]
 
 
 @pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode])

@@ -1,17 +1,22 @@
 """Long lists of candidates: chunks, what they compute once, and models that must not be split."""
 
+import functools
 import itertools
+import random
+import sys
 from typing import Any
 
 import energy_kinds as kinds
 import energy_zoo as zoo
+import more_kinds as more
 import plain_reference as plain
 import pytest
 import torch
 from check_scores import check_equal, make_candidates, masked
-from energy_losses import pair_axes, pair_rules
+from energy_losses import pair_axes, pair_rules, pairs, scoring
 from energy_losses.scoring import energy_matrix, materialised
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 
 @pytest.mark.parametrize("chunk", [1, 3, 7, 100])
@@ -126,3 +131,73 @@ def test_a_pass_that_is_given_up_leaves_no_trace_in_buffers() -> None:
     model, batch = zoo.build(CountingEnergy), plain.make_batch(3)
     energy_matrix(model, batch.h, make_candidates((8,)), batch.mask, chunk=2)
     assert model.offset == 2.0
+
+
+def test_what_python_draws_is_drawn_once() -> None:
+    class BranchingEnergy(zoo.CrossEnergy):
+        """One of two branches for all pairs, by Python's random numbers or NumPy's."""
+
+        def attend(self, steps: Tensor, context: Tensor, mask: Tensor | None) -> Tensor:
+            first = random.random() < 0.5
+            second = "numpy" in sys.modules and sys.modules["numpy"].random.rand() < 0.5
+            return super().attend(steps.tanh() if first else steps, context.sin() if second else context, mask)
+
+    model, batch, candidates = zoo.build(BranchingEnergy), plain.make_batch(3), make_candidates((6,))
+    seen = set()
+    for seed in range(8):
+        found = []
+        for score in (functools.partial(energy_matrix, chunk=2), None):
+            random.seed(seed)
+            if "numpy" in sys.modules:
+                sys.modules["numpy"].random.seed(seed)
+            energies = (
+                score(model, batch.h, candidates, batch.mask) if score else plain_energies(model, batch, candidates)
+            )
+            after = random.random()
+            found.append([energies.detach(), *plain.reference_gradients(model, energies.square().sum())])
+            seen.add(after)
+        assert plain.distance(*found) < zoo.EXACT
+    assert len(seen) == 8  # the pass has moved Python's generator on as one call does
+
+
+def plain_energies(model: Any, batch: plain.Batch, candidates: Tensor) -> Tensor:
+    rows, count = len(batch.h), len(candidates)
+    mask = None if batch.mask is None else batch.mask.repeat_interleave(count, 0)
+    output: Tensor = model(batch.h.repeat_interleave(count, 0), candidates.repeat(rows, 1, 1), mask)
+    return output.view(rows, count)
+
+
+@pytest.mark.parametrize("chunk", [None, 2])
+def test_a_call_that_the_model_counts_is_one(chunk: int | None) -> None:
+    model, batch, candidates = zoo.build(more.CountedEnergy), plain.make_batch(2), make_candidates((6,))
+    for calls in (1, 2):
+        found = energy_matrix(model, batch.h, candidates, batch.mask, chunk=chunk)
+        found.sum().backward()
+        assert model.calls == calls
+        model.calls = calls - 1
+        assert torch.allclose(found, plain_energies(model, batch, candidates), atol=zoo.EXACT, rtol=0)
+
+
+@pytest.mark.parametrize("kind", [zoo.EncoderEnergy, more.rotated])  # type: ignore[attr-defined]
+def test_the_memo_does_not_grow_with_the_list(kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    memos: list[dict[Any, Any]] = []
+
+    class Watched(pairs.Run):
+        def __init__(self, call: Any, ways: Any, memo: Any) -> None:
+            super().__init__(call, ways, memo)
+            memos.append(memo)
+
+    monkeypatch.setattr(scoring, "Run", Watched)
+    model, batch = zoo.build(kind), plain.make_batch(3)
+    for count in (4, 16):
+        energy_matrix(model, batch.h, make_candidates((count,)), batch.mask, chunk=2).sum().backward()
+    assert len(memos[0]) == len(memos[1]) > 0
+
+
+def test_a_checkpoint_of_the_models_own_that_captures_the_mask() -> None:
+    class CapturingEnergy(zoo.CrossEnergy):
+        def attend(self, steps: Tensor, context: Tensor, mask: Tensor | None) -> Tensor:
+            inner = functools.partial(super().attend, mask=mask)
+            return checkpoint(inner, steps, context, use_reentrant=False)  # type: ignore[no-any-return]
+
+    check_equal(zoo.build(CapturingEnergy), plain.make_batch(3), make_candidates((6,)), chunk=2)

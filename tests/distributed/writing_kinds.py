@@ -105,5 +105,49 @@ def scattered(model: Any, t: Tensor, c: Tensor, m: Tensor | None) -> Tensor:
     return x + pooled(c, m)[:, None]
 
 
+@kind(False)
+def an_alias_by_a_sign(model: Any, t: Tensor, c: Tensor, m: Tensor | None) -> Tensor:
+    t, c = t * 1, c * 1
+    same, turned = +t, torch.einsum("bld->bdl", c)
+    same += 1
+    turned.mul_(2)
+    return model.cross_attend(t, c, m)  # type: ignore[no-any-return]
+
+
+@torch.library.custom_op("energy_losses_tests::doubled", mutates_args=("x",))
+def doubled_in_place(x: Tensor) -> None:
+    x.mul_(2)
+
+
+@kind(False)
+def written_by_an_operation_of_its_own(model: Any, t: Tensor, c: Tensor, m: Tensor | None) -> Tensor:
+    twice, more = c.detach() * 1, t.detach() * 1
+    doubled_in_place(twice)
+    torch.ops.aten.add_.Tensor(more, 1.0)
+    return model.cross_attend(t + more, c + twice, m)  # type: ignore[no-any-return]
+
+
+@kind(False)
+def shifted(model: Any, t: Tensor, c: Tensor, m: Tensor | None) -> Tensor:
+    number = (c[..., :1] > 0).long()
+    same = number
+    number <<= 1
+    return model.cross_attend(t, c + same, m)  # type: ignore[no-any-return]
+
+
+@kind(False)
+def candidates_written_into_contexts(model: Any, t: Tensor, c: Tensor, m: Tensor | None) -> Tensor:
+    c = c * 1
+    c[:, 0] = t.mean(1)
+    return model.cross_attend(t, c / c.abs().mean(), m)  # type: ignore[no-any-return]
+
+
+@kind(False)
+def repeated_without_gradients(model: Any, t: Tensor, c: Tensor, m: Tensor | None) -> Tensor:
+    with torch.no_grad():
+        scale = t.repeat_interleave(1, 0)
+    return model.cross_attend(t * scale, c, m)  # type: ignore[no-any-return]
+
+
 WRITING = KINDS[_before:]
 del KINDS[_before:]

@@ -156,6 +156,12 @@ def linear(func: Any, x: Pairs, *weights: Any, **kwargs: Any) -> Any:
     return wrapped(func(x.kept, *weights, **kwargs), x.at, x.grid)
 
 
+def prelu(func: Any, x: Pairs, weight: Any) -> Any:
+    if weight.numel() != 1:
+        raise EachPair  # one for each channel, of which `kept` has another place
+    return wrapped(func(x.kept, weight), x.at, x.grid)
+
+
 def pad(func: Any, x: Pairs, sizes: Any, mode: str = "constant", *args: Any, **kwargs: Any) -> Any:
     if x.dim() - x.at <= len(sizes) // 2:
         raise NoRule

@@ -67,8 +67,13 @@ def _trouble(func: Any, name: str, operands: list[Pairs]) -> str:
             return f"{name} after an autograd.Function or a backward hook"
     if torch._C._are_functorch_transforms_active():
         return f"{name} in torch.func"
-    writes = getattr(getattr(func, "_schema", None), "is_mutable", False)  # an operation of the user's own, perhaps
-    return name if name in _NEEDS_PLAIN or name.endswith("__set__") or writes else ""
+    return name if name in _NEEDS_PLAIN or name.endswith("__set__") or _has_schema_that_writes(func) else ""
+
+
+def _has_schema_that_writes(func: Any) -> bool:
+    """Whether it is one of ``torch.ops``, perhaps the user's own, whose name need not say that it writes."""
+    overloads = [getattr(func, name) for name in func.overloads()] if hasattr(func, "overloads") else [func]
+    return any(hasattr(each, "_schema") and each._schema.is_mutable for each in overloads)
 
 
 def _result(func: Any, name: str, operands: list[Pairs], args: Any, kwargs: Any) -> Any:

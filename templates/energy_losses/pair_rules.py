@@ -22,6 +22,7 @@ from .pair_axes import (
     new,
     pad,
     per_row,
+    prelu,
     recurrent,
 )
 from .pair_products import attention, einsum, matmul, multi_head_attention
@@ -35,7 +36,8 @@ TABLE: dict[Callable[..., Any], str] = {
         leaky_relu hardtanh hardswish hardsigmoid logsigmoid log_sigmoid tanhshrink threshold clamp clip clamp_min
         clamp_max maximum minimum lerp addcmul addcdiv where nan_to_num isfinite isnan isinf eq ne gt lt ge
         le logical_and logical_or logical_not logical_xor bitwise_and bitwise_or bitwise_xor bitwise_not floor ceil
-        round trunc frac hypot float double half bfloat16 bool int long contiguous clone rsub cpu cuda
+        round trunc frac hypot logaddexp hardshrink softshrink float double half bfloat16 bool int long contiguous
+        clone rsub cpu cuda
         __add__ __radd__ __sub__ __rsub__ __mul__ __rmul__ __truediv__ __rtruediv__ __div__ __rdiv__ __pow__ __rpow__
         __neg__ __abs__ __pos__ __invert__ __and__ __or__ __xor__ __eq__ __ne__ __gt__ __lt__ __ge__ __le__ __mod__""",
     like: "to type type_as zeros_like ones_like full_like empty_like",
@@ -54,12 +56,13 @@ TABLE: dict[Callable[..., Any], str] = {
     flip: "flip",
     gather: "gather",
     pad: "pad",
+    prelu: "prelu",
     linear: "linear layer_norm rms_norm",
     indexed: "embedding one_hot",
     per_row(2): "group_norm batch_norm instance_norm",
-    per_row(3): "conv1d max_pool1d avg_pool1d adaptive_avg_pool1d adaptive_max_pool1d interpolate",
+    per_row(3): "conv1d conv_transpose1d max_pool1d avg_pool1d adaptive_avg_pool1d adaptive_max_pool1d interpolate",
     per_row(4): "conv2d max_pool2d avg_pool2d adaptive_avg_pool2d",
-    matmul: "matmul bmm __matmul__ __rmatmul__",
+    matmul: "matmul bmm mm __matmul__ __rmatmul__",
     einsum: "einsum",
     attention: "scaled_dot_product_attention",
     multi_head_attention: "multi_head_attention_forward",

@@ -63,7 +63,7 @@ def split_key(x: Tensor) -> Tensor:
 CALLS: dict[str, Apply] = {
     "add sub subtract mul multiply div divide true_divide remainder fmod pow float_power rsub eq"
     " ne gt lt ge le": lambda f, x, y: f(x, one(y)) + f(one(x), one(y) * 2) + f(x, 0.5),
-    "maximum minimum atan2 hypot": lambda f, x, y: f(x, one(y)) + f(one(x), one(y) * 2),
+    "maximum minimum atan2 hypot logaddexp": lambda f, x, y: f(x, one(y)) + f(one(x), one(y) * 2),
     "floor_divide": lambda f, x, y: f(x.detach(), one(y).detach()) + f(x.detach(), 0.3),
     "__add__ __radd__ __sub__ __rsub__ __mul__ __rmul__ __truediv__ __rtruediv__ __div__ __rdiv__ __pow__ __rpow__"
     " __eq__ __ne__ __gt__ __lt__ __ge__ __le__ __mod__": lambda f, x, y: f(x, one(y)) + f(x, 0.5),
@@ -129,6 +129,9 @@ CALLS: dict[str, Apply] = {
     "interpolate": lambda f, x, y: f(x.mT, 6),
     "conv2d": lambda f, x, y: f(images(x), weights(8, 8, 2, 2)),
     "max_pool2d avg_pool2d adaptive_avg_pool2d": lambda f, x, y: f(images(x), 2),
+    "mm": lambda f, x, y: f(x[:, 0], weights(8, 8))[:, None] + y,
+    "prelu": lambda f, x, y: f(x - 0.5, weights(1)) + f(y.mT - 0.5, weights(8)).mT[:, :1],
+    "conv_transpose1d": lambda f, x, y: f(x.mT, weights(8, 8, 3)).mT[:, :4],
     "matmul bmm __matmul__": lambda f, x, y: f(x, y.mT) @ y,
     "__rmatmul__": lambda f, x, y: f(y.mT, x) @ y,
     "einsum": lambda f, x, y: f("bqe,bke->bqk", x, y) @ y + f("bqe,ef->bqf", x, weights(8, 8)),

@@ -34,7 +34,7 @@ _VIEWS = names("""
     view reshape flatten unflatten squeeze unsqueeze view_as reshape_as permute transpose swapaxes swapdims movedim
     moveaxis t T__get__ mT__get__ H__get__ mH__get__ expand expand_as select narrow unbind split chunk tensor_split
     __getitem__ positive __pos__ to type type_as float double half bfloat16 bool int long contiguous cpu cuda detach
-    data__get__""")
+    data__get__ view_as_complex view_as_real""")
 _IN_PLACE = names("""
     __setitem__ __iadd__ __isub__ __imul__ __itruediv__ __ipow__ __iand__ __ior__ __ixor__ __imod__ __ilshift__
     __irshift__""")

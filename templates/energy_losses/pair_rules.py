@@ -26,7 +26,18 @@ from .pair_axes import (
     recurrent,
 )
 from .pair_products import attention, einsum, matmul, multi_head_attention
-from .pair_views import cat, expand, expand_as, get_item, permute, repeat_interleave, set_item, stack, view
+from .pair_views import (
+    cat,
+    complex_view,
+    expand,
+    expand_as,
+    get_item,
+    permute,
+    repeat_interleave,
+    set_item,
+    stack,
+    view,
+)
 
 TABLE: dict[Callable[..., Any], str] = {
     elementwise: """
@@ -68,6 +79,7 @@ TABLE: dict[Callable[..., Any], str] = {
     multi_head_attention: "multi_head_attention_forward",
     view: "view reshape flatten unflatten squeeze unsqueeze view_as reshape_as",
     permute: "permute transpose swapaxes swapdims movedim moveaxis t T__get__ mT__get__",
+    complex_view: "view_as_complex view_as_real",
     expand: "expand repeat",
     expand_as: "expand_as",
     repeat_interleave: "repeat_interleave",

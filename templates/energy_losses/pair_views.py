@@ -30,6 +30,13 @@ def permute(func: Any, x: Pairs, *args: Any, **kwargs: Any) -> Any:
     return wrapped(x.kept.permute(moved), order.index(x.at), x.grid)
 
 
+def complex_view(func: Any, x: Pairs) -> Any:
+    """Complex numbers as two real ones each, in a last dimension, and back."""
+    if x.dim() - x.at < 2:
+        raise NoRule
+    return wrapped(func(x.kept), x.at, x.grid)
+
+
 def expand(func: Any, x: Pairs, *sizes: Any) -> Any:
     """Of other dimensions; also ``repeat``."""
     same = 1 if func.__name__ == "repeat" else -1

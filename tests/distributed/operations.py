@@ -129,6 +129,9 @@ CALLS: dict[str, Apply] = {
     "interpolate": lambda f, x, y: f(x.mT, 6),
     "conv2d": lambda f, x, y: f(images(x), weights(8, 8, 2, 2)),
     "max_pool2d avg_pool2d adaptive_avg_pool2d": lambda f, x, y: f(images(x), 2),
+    "view_as_complex view_as_real": lambda f, x, y: torch.view_as_real(
+        torch.view_as_complex(x.reshape(*x.shape[:2], 4, 2)) * torch.polar(weights(4).abs(), weights(4))
+    ).flatten(2),
     "mm": lambda f, x, y: f(x[:, 0], weights(8, 8))[:, None] + y,
     "prelu": lambda f, x, y: f(x - 0.5, weights(1)) + f(y.mT - 0.5, weights(8)).mT[:, :1],
     "conv_transpose1d": lambda f, x, y: f(x.mT, weights(8, 8, 3)).mT[:, :4],

@@ -8,7 +8,7 @@ from energy_patch.locate.callers import Callers
 from energy_patch.locate.config_names import ConfigNames
 from energy_patch.locate.facts import Call, Config, Function
 from energy_patch.locate.imports import is_docstring
-from energy_patch.locate.model_uses import before_model, model_bound
+from energy_patch.locate.model_uses import before_model, loops_around, model_bound, model_exposed
 from energy_patch.locate.rank_conditions import rank_conditions
 from energy_patch.locate.signatures import arguments, function
 from energy_patch.locate.temperatures import passed_temperature
@@ -36,7 +36,7 @@ def call_facts(
         functions[definition] = function(tree, callers, names, definition, around)
     before, block = _line_before(tree, call)
     instance = names.expression(scope, call)
-    bound = model_bound(tree, call, scope)
+    bound, exposed = model_bound(tree, call, scope), model_exposed(tree, call, scope)
     return Call(
         line=tree.line(call),
         function=Span(start, end),
@@ -52,6 +52,9 @@ def call_facts(
         in_scope=_in_scope(tree, call, scope),
         is_conditional=_is_conditional(tree, call),
         model_bound=bound,
+        model_exposed=exposed,
+        before_exposed=before and (before_model(tree, call, scope, (*bound, *exposed)) or before),
+        loops=loops_around(tree, call),
         rank_lines=rank_conditions(tree, callers, call),
         tau=passed_temperature(tree, call, scope, settings, instance),
     )

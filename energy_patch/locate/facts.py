@@ -39,9 +39,10 @@ class Call:
     `body` the start of the function around it, and `block` the chain of statement blocks around it; `enclosing` is None
     outside functions.
     `occupied` are the names in use in the function around it, `local_names` those bound between it and the top level,
-    `in_scope` those that have a value when it runs. `model_bound` are the offsets at which the name that the first
-    argument starts with is bound. `rank_lines` are conditions around the call that name the rank. `tau` is the
-    temperature that the call passes, if it passes one.
+    `in_scope` those that have a value when it runs. `model_bound` are the offsets at which the first argument is given
+    its value, `model_exposed` those of calls that may give it another one, and `before_exposed` is `before_model` after
+    the last of these; `loops` are those around the call. `rank_lines` are conditions around the call that
+    name the rank. `tau` is the temperature that the call passes, if it passes one.
     """
 
     line: int
@@ -58,6 +59,9 @@ class Call:
     in_scope: frozenset[str]
     is_conditional: bool = False
     model_bound: tuple[int, ...] = ()
+    model_exposed: tuple[int, ...] = ()
+    before_exposed: LinePoint | None = None
+    loops: tuple[Span, ...] = ()
     rank_lines: tuple[int, ...] = ()
     tau: Temperature | None = None
 

@@ -2,20 +2,79 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import libcst as cst
 
 from energy_patch.locate.facts import ORIGINAL_PARAMETERS
 from energy_patch.locate.rank_conditions import disables_gradients
 from energy_patch.syntax.layout import point_before, start_of, statement_of
 from energy_patch.syntax.nodes import descendants, dotted_name
-from energy_patch.syntax.places import LinePoint
+from energy_patch.syntax.places import LinePoint, Span
 from energy_patch.syntax.scopes import Scope
 from energy_patch.syntax.tree import Tree
 
 
 def model_bound(tree: Tree, call: cst.Call, scope: Scope) -> tuple[int, ...]:
-    """Offsets of the bindings of the name that the first argument (or `energy_model=`) starts with."""
-    return tuple(tree.span(binding.node)[0] for binding in scope.resolve(_model(call).split(".")[0]))
+    """Offsets at which the first argument (or `energy_model=`), or what it is an attribute of, is given a value."""
+    model = _model(call)
+    first = model.split(".")[0]
+    bound = [tree.span(binding.node)[0] for binding in scope.resolve(first)]
+    bound += [
+        tree.span(node)[0]
+        for node, at in tree.attributes
+        if f"{model}.".startswith(f"{dotted_name(node)}.")
+        and _is_given_a_value(tree, node)
+        and at.owner(first) is scope.owner(first)
+    ]
+    return tuple(bound)
+
+
+def model_exposed(tree: Tree, call: cst.Call, scope: Scope) -> tuple[int, ...]:
+    """Offsets of calls that may give the first argument another value.
+
+    Where it is an attribute, these are calls of a method of the object that holds it, and those that are handed this
+    object; where another function binds its name, calls of any function of this file.
+    """
+    model = _model(call)
+    if "." in model:
+        parts = model.split(".")
+        holders = {".".join(parts[:end]) for end in range(1, len(parts))}
+        exposing = [other for other, _ in tree.calls if _is_handed(other, holders) and dotted_name(other.func) != model]
+    else:
+        functions = {tree.scopes[binding.node].function() for binding in scope.resolve(model)}
+        is_bound_elsewhere = not functions <= {scope.owner(model), scope.function()}
+        exposing = [other for other, at in tree.calls if is_bound_elsewhere and _calls_function(other, at)]
+    return tuple(tree.span(other.func)[0] for other in exposing)
+
+
+def loops_around(tree: Tree, call: cst.Call) -> tuple[Span, ...]:
+    """What the loops around a call run again and again: what a `for` goes over is asked for once."""
+    path = [call, *tree.ancestors(call)]
+    return tuple(
+        Span(tree.span(around)[0] if isinstance(around, cst.While) else tree.span(inner)[0], tree.span(around)[1])
+        for inner, around in pairwise(path)
+        if isinstance(around, cst.While) or (isinstance(around, cst.For) and inner is not around.iter)
+    )
+
+
+def _is_handed(call: cst.Call, objects: set[str]) -> bool:
+    """Whether a call is of a method of one of some objects, or is handed one."""
+    receiver = call.func.value if isinstance(call.func, cst.Attribute) else None
+    values = [*([receiver] if receiver else []), *(argument.value for argument in call.args)]
+    return any(dotted_name(value) in objects for value in values)
+
+
+def _calls_function(call: cst.Call, scope: Scope) -> bool:
+    return any(binding.kind == "function" for binding in scope.resolve(dotted_name(call.func) or ""))
+
+
+def _is_given_a_value(tree: Tree, node: cst.CSTNode) -> bool:
+    """Whether an attribute stands where a value is put into it, perhaps as one of several targets."""
+    child, parent = node, tree.parents[node]
+    while isinstance(parent, cst.Tuple | cst.List | cst.BaseElement):
+        child, parent = parent, tree.parents[parent]
+    return isinstance(parent, cst.AssignTarget | cst.AsName) or getattr(parent, "target", None) is child
 
 
 def before_model(tree: Tree, call: cst.Call, scope: Scope, bound: tuple[int, ...]) -> LinePoint | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from energy_patch.locate.facts import Call
 from energy_patch.locate.written import Argument
@@ -10,6 +11,7 @@ from energy_patch.refusal import Refusal
 from energy_patch.rewrite.draft import Draft
 from energy_patch.rewrite.edits import Edit
 from energy_patch.rewrite.insertions import line_edit
+from energy_patch.syntax.places import LinePoint
 
 _LONE_RANK = (
     "is computed only where a condition on the rank holds, but after the patch the ranks exchange what they have and "
@@ -56,12 +58,18 @@ class Replication:
         if start == call.function.start or is_bound_between or not _DOTTED_NAME.fullmatch(model.value):
             end = model.span.end
             return [Edit(end - len(model.value), end - len(model.value), f"{function}("), Edit(end, end, ")")]
-        if not any(_covers(other, call) for other, name in self.lines if name == model.value):
-            assert call.before_model is not None
+        if (point := self._point(call, model.value)) is not None:
             self.lines.append((call, model.value))
-            line = f"{function}({model.value})"
-            self.draft.add(line_edit(self.draft.source, call.before_model, [line]), TITLE)
+            self.draft.add(line_edit(self.draft.source, point, [f"{function}({model.value})"]), TITLE)
         return []
+
+    def _point(self, call: Call, model: str) -> LinePoint | None:
+        """Where a line stands for a call; None where one before an earlier call serves the same model."""
+        serving = [other for other, name in self.lines if name == model and _serves(other, call)]
+        if not serving:
+            return call.before_model
+        # Once a model is replicated, a second line does nothing.
+        return call.before_exposed if _is_between(call.model_exposed, serving[-1], call) else None
 
 
 def runs_before(other: Call, call: Call) -> bool:
@@ -69,8 +77,13 @@ def runs_before(other: Call, call: Call) -> bool:
     return other.enclosing is call.enclosing and call.block[-len(other.block) :] == other.block
 
 
-def _covers(other: Call, call: Call) -> bool:
-    """Whether a line before an earlier call serves the model that this one is given."""
-    return runs_before(other, call) and not any(
-        other.function.start < at < call.function.start for at in call.model_bound
-    )
+def _serves(other: Call, call: Call) -> bool:
+    """Whether a line before an earlier call serves this one, unless what is called in between changes the model."""
+    return runs_before(other, call) and not _is_between(call.model_bound, other, call)
+
+
+def _is_between(offsets: Sequence[int], other: Call, call: Call) -> bool:
+    """Whether something runs between an earlier call and this one; what a loop runs may come before each round."""
+    start = other.function.start
+    ends = [loop.end for loop in call.loops if not loop.start <= start < loop.end]
+    return any(start < at < max([call.function.start, *ends]) for at in offsets)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import libcst as cst
 
-from energy_patch.locate.local_modules import local_module
+from energy_patch.locate.local_modules import local_module, own_folder
 from energy_patch.syntax.layout import point_after
 from energy_patch.syntax.nodes import dotted_name
 from energy_patch.syntax.places import LinePoint
@@ -12,29 +15,30 @@ from energy_patch.syntax.scopes import Binding, Scope
 from energy_patch.syntax.source import Source
 from energy_patch.syntax.tree import Tree
 
+Import = cst.Import | cst.ImportFrom
+
 
 def import_point(tree: Tree, found: list[tuple[cst.Call, Scope]], first: int) -> tuple[LinePoint, str]:
     """After the top-level import that brought in the loss, else after the last one before the patch's first line.
 
-    And what stands before the name of a folder beside the script, as in the import of the loss: nothing, a dot, or the
-    package that the script is a part of.
+    And what stands before the name of a folder beside the script, as in the script's own imports: nothing, a dot, or
+    the package that the script is a part of.
     """
-    top_level = [
-        statement
-        for statement in tree.module.body[:first]
-        if isinstance(statement, cst.SimpleStatementLine)
-        and any(isinstance(part, cst.Import | cst.ImportFrom) for part in statement.body)
+    imports = [
+        (line, part)
+        for line in tree.module.body
+        for part in (line.body if isinstance(line, cst.SimpleStatementLine) else ())
+        if isinstance(part, Import)
     ]
-    bringing = None
-    prefix = ""
-    for call, scope in found:
-        for binding in scope.resolve((dotted_name(call.func) or "").split(".")[0]):
-            if binding.kind != "import":
-                continue
-            imported = tree.parents[binding.node]
-            prefix = prefix or _prefix(tree, binding.node)
-            line = tree.parents[imported]
-            bringing = line if bringing is None and line in top_level else bringing
+    top_level = [line for line, _ in imports if line in tree.module.body[:first]]
+    brought = [
+        imported
+        for call, scope in found
+        for binding in scope.resolve((dotted_name(call.func) or "").split(".")[0])
+        if isinstance(imported := tree.parents[binding.node], Import)
+    ]
+    bringing = next((line for imported in brought if (line := tree.parents[imported]) in top_level), None)
+    prefix = _prefix(tree.script, brought, [part for _, part in imports])
     statement = bringing or (top_level[-1] if top_level else _docstring(tree.module))
     source = tree.source
     if statement is None:
@@ -42,20 +46,42 @@ def import_point(tree: Tree, found: list[tuple[cst.Call, Scope]], first: int) ->
     return point_after(tree, statement), prefix
 
 
-def _prefix(tree: Tree, alias: cst.CSTNode) -> str:
-    """A script of a package, started by `python -m`, finds what lies beside it by the package's name only."""
-    imported = tree.parents[alias]
-    if isinstance(imported, cst.ImportFrom) and imported.relative:
+def _prefix(script: Path, brought: Sequence[Import], others: Sequence[Import]) -> str:
+    """A script of a package, started by `python -m`, finds what lies beside it by the package's name only.
+
+    As the import of the loss says; where that reads no file beside the script, any other import may say so.
+    """
+    modules = [module for imported in brought for module in _modules(script, imported)]
+    if all(local_module(script, module) is None for module in modules):
+        modules += [module for imported in others for module in _modules(script, imported)]
+    return next((prefix for module in modules if (prefix := _own_package(script, module))), "")
+
+
+def _modules(script: Path, imported: Import) -> list[str]:
+    """What an import names, with the dots of a relative one; `a.b` of `from a import b` where `a` is no file."""
+    if isinstance(imported, cst.Import):
+        return [dotted_name(alias.name) or "" for alias in imported.names]
+    base = "." * len(imported.relative) + ((dotted_name(imported.module) or "") if imported.module else "")
+    if isinstance(imported.names, cst.ImportStar) or local_module(script, base) is not None:
+        return [base]
+    return [base, *(f"{base}.{dotted_name(alias.name)}" for alias in imported.names)]
+
+
+def _own_package(script: Path, module: str) -> str:
+    """What a name of a module says of the script's own package: a dot, `lab.` or `lab.robots.`, or nothing."""
+    if module.startswith("."):
         return "."
-    name = imported.module if isinstance(imported, cst.ImportFrom) else getattr(alias, "name", None)
-    module = (dotted_name(name) if name is not None else None) or ""
+    if own := own_folder(script, module):
+        return f"{own}."
     packages: list[str] = []
-    folder = tree.script.resolve().parent
+    folder = script.resolve().parent
     while (folder / "__init__.py").is_file():
         packages.insert(0, folder.name)
         folder = folder.parent
-    is_beside = local_module(tree.script, module) is not None
-    return "".join(f"{name}." for name in packages) if module.split(".")[:1] == packages[:1] and not is_beside else ""
+    first = module.split(".")[0]
+    if first not in packages or local_module(script, module) is not None:
+        return ""
+    return "".join(f"{name}." for name in packages[packages.index(first) :])
 
 
 def _docstring(module: cst.Module) -> cst.CSTNode | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from energy_patch.locate.local_modules import local_module
+from energy_patch.locate.local_modules import local_module, own_folder
 from energy_patch.refusal import Refusal
 from energy_patch.syntax.source import Source, parse
 
@@ -19,7 +19,7 @@ Statement = ast.Import | ast.ImportFrom
 
 @dataclass(frozen=True)
 class Reached:
-    """A local module, and whether the script leads to it by relative imports only.
+    """A local module, and whether the script leads to it by imports from its own package only, as relative ones are.
 
     `definitions` are its top-level functions and classes with the names that stand in them.
     """
@@ -145,7 +145,7 @@ def _modules(script: Source, read: Read, unread: dict[Path, None]) -> list[_Modu
     waiting = [entry]
     while waiting:
         module = waiting.pop(0)
-        for path, level in local_imports(module.tree, script.path, module.source.path):
+        for path, is_relative in local_imports(module.tree, script.path, module.source.path):
             if path in found or path in unread:
                 continue
             try:
@@ -154,7 +154,7 @@ def _modules(script: Source, read: Read, unread: dict[Path, None]) -> list[_Modu
             except (Refusal, SyntaxError, ValueError, RecursionError):
                 unread[path] = None
                 continue
-            found[path] = _Module(source, tree, module.relative and level > 0)
+            found[path] = _Module(source, tree, module.relative and is_relative)
             waiting.append(found[path])
     return [*found.values()]
 
@@ -180,11 +180,11 @@ def _imports(script: Path, module: Path, *, absolutely: bool = False) -> bool:
     is_named = module.name != "__init__.py" and module.stem.isascii()
     tree = _parsed(script, holding=module.stem.encode() if is_named else b"")
     found = local_imports(tree, script, script) if tree is not None else ()
-    return any(path == module and not (absolutely and level) for path, level in found)
+    return any(path == module and not (absolutely and is_relative) for path, is_relative in found)
 
 
-def local_imports(tree: ast.Module, script: Path, importer: Path) -> Iterator[tuple[Path, int]]:
-    """The local files that the imports anywhere in a module read, and the dots that each was written with."""
+def local_imports(tree: ast.Module, script: Path, importer: Path) -> Iterator[tuple[Path, bool]]:
+    """The local files that the imports anywhere in a module read, and whether as parts of the script's own package."""
     for node in ast.walk(tree):
         if not isinstance(node, ast.Import | ast.ImportFrom):
             continue
@@ -196,7 +196,7 @@ def local_imports(tree: ast.Module, script: Path, importer: Path) -> Iterator[tu
         for name in names:
             path = local_module(script, name, level, importer=importer)
             if path is not None:
-                yield path, level
+                yield path, level > 0 or own_folder(script, name) != ""
 
 
 def _level(node: Statement) -> int:

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 import libcst as cst
 
 from energy_patch.locate.callers import Callers, Use
 from energy_patch.locate.rank_tests import RankTests, runs_on_one_rank
-from energy_patch.syntax.nodes import around_body, called_name, descendants, last_statement, may_be_caught
-from energy_patch.syntax.scopes import Scope
+from energy_patch.syntax.nodes import (
+    around_body,
+    called_name,
+    descendants,
+    dotted_name,
+    last_statement,
+    may_be_caught,
+)
+from energy_patch.syntax.scopes import Comprehension, Scope
 from energy_patch.syntax.tree import Tree
 
 WITHOUT_GRADIENTS = ("no_grad", "inference_mode")
@@ -51,7 +59,8 @@ class _Deciding:
             return
         child = node
         for ancestor in self._tree.ancestors(node):
-            yield from self._at(ancestor, child)
+            if not (isinstance(node, cst.Call) and _calls_it_anyway(self._tree, ancestor, node)):
+                yield from self._at(ancestor, child)
             if isinstance(ancestor, cst.FunctionDef):
                 if runs_on_one_rank(ancestor):
                     yield ancestor.name
@@ -77,6 +86,44 @@ class _Deciding:
                         break
                     if isinstance(statement, cst.If) and _has_exit(tree, statement) and names_rank(statement.test):
                         yield statement.test
+
+
+def _calls_it_anyway(tree: Tree, condition: cst.CSTNode, call: cst.Call) -> bool:
+    """Whether all branches of a condition make the same calls of a function: rank 0, say, in a profiler."""
+    if not isinstance(condition, cst.If | cst.IfExp) or condition.orelse is None:
+        return False
+    other: cst.CSTNode = condition.orelse
+    if isinstance(other, cst.If):
+        if not _calls_it_anyway(tree, other, call):
+            return False
+        other = other.body
+    name = dotted_name(call.func)
+    return name is not None and _calls_in(tree, condition.body, name) == _calls_in(tree, other, name)
+
+
+def _calls_in(tree: Tree, branch: cst.CSTNode, name: str) -> list[list[str]]:
+    """What decides how often each call that trains runs in a branch, as it is written."""
+    deciding = []
+    for call in descendants(branch):
+        if isinstance(call, cst.Call) and dotted_name(call.func) == name and not without_gradients(tree, call):
+            path = [call, *tree.ancestors(call)]
+            inside = path[: path.index(branch) + 1]
+            deciding.append([text for inner, around in pairwise(inside) if (text := _decides(tree, around, inner))])
+    return sorted(deciding)
+
+
+def _decides(tree: Tree, around: cst.CSTNode, inner: cst.CSTNode) -> str:
+    """The text of what decides whether and how often a node below runs; nothing where it runs once."""
+    match around:
+        case cst.If() | cst.IfExp() | cst.While() if inner is not around.test or isinstance(around, cst.While):
+            return f"{tree.text(around.test)}: {inner is around.body}"
+        case cst.For() if inner is not around.iter:
+            return f"{tree.text(around.iter)}: {inner is around.body}"
+        case cst.BooleanOperation() if inner is around.right:
+            return tree.text(around.left)
+        case cst.FunctionDef() | cst.Lambda() | cst.ExceptHandler() | cst.ExceptStarHandler() | cst.MatchCase():
+            return tree.text(around)
+    return tree.text(around) if isinstance(around, Comprehension) else ""
 
 
 def _has_exit(tree: Tree, statement: cst.If) -> bool:
@@ -119,4 +166,15 @@ def without_gradients(tree: Tree, node: cst.CSTNode) -> bool:
 
 def disables_gradients(node: cst.CSTNode) -> bool:
     """Whether a `with` or a decorated function runs its body without gradients."""
-    return any(called_name(expression) in WITHOUT_GRADIENTS for expression in around_body(node))
+    return any(
+        called_name(expression) in WITHOUT_GRADIENTS or _sets_gradients_off(expression)
+        for expression in around_body(node)
+    )
+
+
+def _sets_gradients_off(node: cst.BaseExpression) -> bool:
+    """`torch.set_grad_enabled(False)`."""
+    match node:
+        case cst.Call(args=[cst.Arg(value=cst.Name(value="False"))]):
+            return called_name(node) == "set_grad_enabled"
+    return False

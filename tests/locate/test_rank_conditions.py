@@ -135,12 +135,51 @@ def test_the_end_of_a_branch(end: str, lines: tuple[int, ...]) -> None:
         (f"    for i in h:\n        if rank != 0:\n            continue\n        {LOSS}\n", (4,)),
         (f"    for i in h:\n        if rank != 0:\n            break\n        {LOSS}\n", (4,)),
         (f"    for i in h:\n        if rank != 0:\n            continue\n    {LOSS}\n", ()),
+        (f"    if rank == 0:\n        with torch.set_grad_enabled(False):\n            return {LOSS}\n", ()),
+        (f"    if rank == 0:\n        with torch.set_grad_enabled(step):\n            return {LOSS}\n", (3,)),
         (f"    return rank == 0 and {LOSS}\n", (3,)),
         (f"    return {LOSS} if rank == 0 else 0\n", (3,)),
     ],
 )
 def test_around_the_call(body: str, lines: tuple[int, ...]) -> None:
     assert facts_of(f"def train(m, h, a, rank, step):\n{body}").calls[0].rank_lines == lines
+
+
+@pytest.mark.parametrize(
+    ("branches", "lines"),
+    [
+        ("if rank == 0:\n    with profile():\n        CALL\nelse:\n    CALL\n", ()),
+        ("if rank == 0:\n    try:\n        CALL\n    finally:\n        log()\nelse:\n    CALL\n", ()),
+        ("if rank == 0:\n    log()\n    for i in h:\n        CALL\nelse:\n    for k in h:\n        CALL\n", ()),
+        ("if rank == 0:\n    CALL\nelif rank == 1:\n    CALL\nelse:\n    CALL\n", ()),
+        ("if rank == 0:\n    if step:\n        CALL\nelse:\n    if step:\n        CALL\n", ()),
+        ("CALL if rank == 0 else CALL\n", ()),
+        ("if rank == 0:\n    CALL\n    CALL\nelse:\n    CALL\n", (7,)),
+        ("if rank == 0:\n    CALL\nelif rank == 1:\n    CALL\n", (7, 9)),
+        ("if rank == 0:\n    for i in h:\n        CALL\nelse:\n    CALL\n", (7,)),
+        ("if rank == 0:\n    while CALL:\n        log()\nelse:\n    CALL\n", (7,)),
+        ("if rank == 0:\n    if step:\n        CALL\nelse:\n    CALL\n", (7,)),
+        (
+            "if rank == 0:\n    if step:\n        CALL\n    else:\n        log()\nelse:\n    if step:\n        log()\n"
+            "    else:\n        CALL\n",
+            (7,),
+        ),
+        ("if rank == 0:\n    step and CALL\nelse:\n    CALL\n", (7,)),
+        ("if rank == 0:\n    [CALL for i in h]\nelse:\n    CALL\n", (7,)),
+        ("if rank == 0:\n    later = lambda: CALL\nelse:\n    CALL\n", (7,)),
+        ("if rank == 0:\n    try:\n        log()\n    except E:\n        CALL\nelse:\n    CALL\n", (7,)),
+        ("if rank == 0:\n    with torch.no_grad():\n        CALL\nelse:\n    CALL\n", (7,)),
+        ("if rank == 0:\n    CALL\nelse:\n    log()\n", (7,)),
+        ("CALL if rank == 0 else 0\n", (7,)),
+    ],
+)
+@pytest.mark.parametrize("call", [LOSS, "step_of(m, h, a)", "self.step(m, h, a)"])
+def test_in_both_branches(call: str, branches: str, lines: tuple[int, ...]) -> None:
+    head = f"def step_of(m, h, a):\n    return {LOSS}\nclass T:\n    def step(self, m, h, a):\n"
+    body = "".join(f"        {line}\n" for line in branches.replace("CALL", call).splitlines())
+    text = f"{head}        return {LOSS}\n    def run(self, m, h, a, rank, step):\n{body}"
+    facts = facts_of(text)
+    assert sorted({line - 1 for item in facts.calls for line in item.rank_lines}) == [*lines]
 
 
 def test_a_decorator() -> None:

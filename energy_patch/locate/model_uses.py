@@ -9,7 +9,7 @@ import libcst as cst
 from energy_patch.locate.facts import ORIGINAL_PARAMETERS
 from energy_patch.locate.rank_conditions import disables_gradients
 from energy_patch.syntax.layout import point_before, start_of, statement_of
-from energy_patch.syntax.nodes import descendants, dotted_name
+from energy_patch.syntax.nodes import descendants, dotted_name, is_target
 from energy_patch.syntax.places import LinePoint, Span
 from energy_patch.syntax.scopes import Scope
 from energy_patch.syntax.tree import Tree
@@ -24,7 +24,7 @@ def model_bound(tree: Tree, call: cst.Call, scope: Scope) -> tuple[int, ...]:
         tree.span(node)[0]
         for node, at in tree.attributes
         if f"{model}.".startswith(f"{dotted_name(node)}.")
-        and _is_given_a_value(tree, node)
+        and is_target(node, tree.ancestors(node))
         and at.owner(first) is scope.owner(first)
     ]
     return tuple(bound)
@@ -67,14 +67,6 @@ def _is_handed(call: cst.Call, objects: set[str]) -> bool:
 
 def _calls_function(call: cst.Call, scope: Scope) -> bool:
     return any(binding.kind == "function" for binding in scope.resolve(dotted_name(call.func) or ""))
-
-
-def _is_given_a_value(tree: Tree, node: cst.CSTNode) -> bool:
-    """Whether an attribute stands where a value is put into it, perhaps as one of several targets."""
-    child, parent = node, tree.parents[node]
-    while isinstance(parent, cst.Tuple | cst.List | cst.BaseElement):
-        child, parent = parent, tree.parents[parent]
-    return isinstance(parent, cst.AssignTarget | cst.AsName) or getattr(parent, "target", None) is child
 
 
 def before_model(tree: Tree, call: cst.Call, scope: Scope, bound: tuple[int, ...]) -> LinePoint | None:

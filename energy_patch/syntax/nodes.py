@@ -103,6 +103,15 @@ def around_body(node: cst.CSTNode) -> list[cst.BaseExpression]:
     return []
 
 
+def is_target(node: cst.CSTNode, ancestors: Iterable[cst.CSTNode]) -> bool:
+    """Whether a name or an attribute stands where it is given a value, perhaps as one of several."""
+    for ancestor in ancestors:
+        if not isinstance(ancestor, cst.Tuple | cst.List | cst.BaseElement):
+            return isinstance(ancestor, cst.AssignTarget | cst.AsName) or getattr(ancestor, "target", None) is node
+        node = ancestor
+    return False
+
+
 def last_statement(block: cst.BaseSuite) -> cst.CSTNode:
     """The last statement of a block; of several on one line the last one."""
     last = block.body[-1]

@@ -46,6 +46,11 @@ ON_ONE_RANK = [
     "rank > 0",
     "rank == world_size - 1",
     "0 <= rank < 4",
+    "rank < world_size - 1",
+    "rank >= world_size - 1",
+    "utils.is_primary(args)",
+    "is_first_process()",
+    "primary(rank)",
 ]
 ON_ALL_RANKS = [
     "gpu >= 0",
@@ -59,6 +64,13 @@ ON_ALL_RANKS = [
     "rank > -1",
     "rank is not None",
     "rank < world_size",
+    "rank > world_size - 1",
+    "rank <= dist.get_world_size() - 1",
+    "world_size - 1 >= rank",
+    "world_size - 1 < rank",
+    "primary",
+    "args.main",
+    "self.is_first",
     "0 <= rank < dist.get_world_size()",
     '"RANK" in os.environ',
     'os.environ.get("RANK") is not None',
@@ -143,6 +155,53 @@ def test_the_end_of_a_branch(end: str, lines: tuple[int, ...]) -> None:
 )
 def test_around_the_call(body: str, lines: tuple[int, ...]) -> None:
     assert facts_of(f"def train(m, h, a, rank, step):\n{body}").calls[0].rank_lines == lines
+
+
+@pytest.mark.parametrize(
+    ("text", "test", "is_lone"),
+    [
+        ("is_main = True\nwhile step():\n    if TEST:\n        LOSS\n    is_main = False\n", "is_main", False),
+        ("is_main = True\nis_main = is_main and not dist.get_rank()\nif TEST:\n    LOSS\n", "is_main", True),
+        ("rank, group = 0, None\nif TEST:\n    LOSS\n", "rank == 0", False),
+        ("rank, group = 0, None\nrank, group = setup()\nif TEST:\n    LOSS\n", "rank == 0", True),
+        ("rank = 0\nif step():\n    rank = dist.get_rank()\nif TEST:\n    LOSS\n", "rank == 0", True),
+        ("rank = -1\nwith group() as rank:\n    if TEST:\n        LOSS\n", "rank == 0", True),
+        ("for rank, action in enumerate(best):\n    if TEST:\n        LOSS\n", "rank == 0", False),
+        ("for action, rank in enumerate(best):\n    if TEST:\n        LOSS\n", "rank == 0", True),
+        ("for rank in (1, 4, 16):\n    if TEST:\n        LOSS\n", "rank == 0", False),
+        ("for rank in range(len(best)):\n    if TEST:\n        LOSS\n", "rank == 0", False),
+        ("for rank in range(8):\n    if TEST:\n        LOSS\n", "rank == dist.get_rank()", True),
+        ("for rank in ranks:\n    if TEST:\n        LOSS\n", "rank == 0", True),
+        ("for arm, is_main in (('l', True), ('r', False)):\n    if TEST:\n        LOSS\n", "is_main", False),
+        ("def run(rank=8):\n    if TEST:\n        LOSS\nrun()\nrun(rank=4)\n", "rank > 4", False),
+        ("def run(rank=8):\n    if TEST:\n        LOSS\n", "rank > 4", True),
+        ("def run(rank=8):\n    if TEST:\n        LOSS\nrun()\nrun(dist.get_rank())\n", "rank > 4", True),
+        ("def run(rank=8):\n    if TEST:\n        LOSS\nrun()\nspawn(run)\n", "rank > 4", True),
+        ("def run(rank=8):\n    if TEST:\n        LOSS\nrun(*sys.argv)\n", "rank > 4", True),
+        ("@command()\ndef run(rank=8):\n    if TEST:\n        LOSS\nrun()\n", "rank > 4", True),
+        ("def run(main=True):\n    if TEST:\n        LOSS\nrun()\n", "main", False),
+        ("def run(main=True):\n    if TEST:\n        LOSS\nrun(dist.get_rank() == 0)\n", "main", True),
+        ("def run(main):\n    if TEST:\n        LOSS\nrun(main=not rank)\n", "main", True),
+        ("primary: bool = dist.get_rank() == 0\nif TEST:\n    LOSS\n", "primary", True),
+        ("class T:\n    def __init__(self):\n        self.is_main = True\n    def step(self):\n        if TEST:\n"
+         "            LOSS\n        self.is_main = False\n", "self.is_main", False),
+        ("class T:\n    def __init__(self):\n        self.rank, self.size = 0, 1\n        self.rank = 0\n"
+         "    def step(self):\n        if TEST:\n            LOSS\n", "self.rank == 0", True),
+        ("class T:\n    rank = 0\n    def step(self):\n        self.rank = 0\n        if TEST:\n"
+         "            LOSS\n", "self.rank == 0", True),
+        ("class T:\n    def __init__(self):\n        self.rank = 0\n    def step(self):\n        if TEST:\n"
+         "            LOSS\nT().rank = setup()\n", "self.rank == 0", True),
+        ("p.add_argument('--rank', help='LoRA rank')\nif TEST:\n    LOSS\n", "args.rank > 4", False),
+        ("p.add_argument('--rank', help='of the node')\nif TEST:\n    LOSS\n", "args.rank > 4", True),
+        ("p.add_argument('--gpu', default=1)\nif TEST:\n    LOSS\n", "args.gpu > 0", False),
+        ("p.add_argument('-g', '--gpu-id')\nif TEST:\n    LOSS\n", "args.gpu_id > 0", False),
+        ("p.add_argument('--gpu')\nargs.gpu = gpu\nif TEST:\n    LOSS\n", "args.gpu == 0", True),
+    ],
+)  # fmt: skip
+def test_what_a_name_is_given(text: str, test: str, is_lone: bool) -> None:
+    text = text.replace("TEST", test).replace("LOSS", LOSS)
+    (call,) = facts_of(text).calls
+    assert bool(call.rank_lines) is is_lone
 
 
 @pytest.mark.parametrize(

@@ -97,9 +97,11 @@ def refuse_other_references(tree: Tree, found: list[tuple[cst.Call, Scope]]) -> 
             continue
         if isinstance(tree.parents[node], cst.FunctionDef | cst.AsName | cst.ImportFrom):
             continue
-        if _is_loss(tree, node, scope):
+        if isinstance(tree.parents[node], cst.NameItem | cst.Expr | cst.Del):
+            continue  # `global loss`, `try: loss`, `del loss`: it is handed to nothing
+        if _is_loss(tree, node, scope) and (use := _use(tree, node)) != "passed to callable":
             message = (
-                f"{dotted_name(node)} is {_use(tree, node)} here, not called, so the patch cannot see what it will be "
+                f"{dotted_name(node)} is {use} here, not called, so the patch cannot see what it will be "
                 "given; call the loss directly, or write a function of your own that calls it, and use that here"
             )
             raise Refusal("unsupported", message, line=tree.line(node))

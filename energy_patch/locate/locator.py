@@ -22,7 +22,7 @@ from energy_patch.locate.leads import OpenFile, leads
 from energy_patch.locate.logged import logged_energies
 from energy_patch.locate.lone_exits import lone_exits
 from energy_patch.locate.loss_calls import loss_calls, refuse_other_references
-from energy_patch.locate.near_misses import near_misses
+from energy_patch.locate.near_misses import near_misses, renamed
 from energy_patch.locate.reached import Following, Reached, Read, follow_imports, leading
 from energy_patch.refusal import NotCalled, Refusal
 from energy_patch.strategies.base import FOLDER_NAME
@@ -113,6 +113,8 @@ def _unused(named: Sequence[Reached], script: Source) -> Iterator[str]:
         file = _opened(module.source, script)  # a module may also hand the loss on
         for call, _ in file.found:
             yield f"{file.name}, line {file.tree.line(call)}: a call in what this script does not use"
+        for line, name in renamed(module.source, script):
+            yield f"{file.name}, line {line}: the loss by the name {name}; import {ORIGINAL_LOSS} itself and call that"
 
 
 def _unread(following: Following, script: Source) -> Iterator[str]:

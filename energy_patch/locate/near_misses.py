@@ -25,6 +25,21 @@ def near_misses(source: Source, elsewhere: Sequence[str] = ()) -> str:
     return f"{message}; only a direct call of an imported or defined {ORIGINAL_LOSS} can be patched"
 
 
+def renamed(module: Source, script: Source) -> Iterator[tuple[int, str]]:
+    """The lines of a module that import the loss by another name, which the script takes from there, and that name."""
+    taken: set[str | None] = set()
+    for node in ast.walk(parse(script.raw)):
+        if isinstance(node, ast.ImportFrom):
+            taken |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.Attribute):
+            taken.add(node.attr)
+    for node in ast.walk(parse(module.raw)):
+        if isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                if alias.name == ORIGINAL_LOSS and alias.asname in taken:
+                    yield node.lineno, alias.asname or ""
+
+
 def _seen(source: Source) -> dict[int, str]:
     seen: dict[int, str] = {}
     for token in _tokens(source.text):

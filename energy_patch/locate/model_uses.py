@@ -18,12 +18,13 @@ from energy_patch.syntax.tree import Tree
 def model_bound(tree: Tree, call: cst.Call, scope: Scope) -> tuple[int, ...]:
     """Offsets at which the first argument (or `energy_model=`), or what it is an attribute of, is given a value."""
     model = _model(call)
-    first = model.split(".")[0]
+    first, *attributes = model.split(".")
     bound = [tree.span(binding.node)[0] for binding in scope.resolve(first)]
     bound += [
         tree.span(node)[0]
         for node, at in tree.attributes
-        if f"{model}.".startswith(f"{dotted_name(node)}.")
+        if node.attr.value in attributes
+        and f"{model}.".startswith(f"{dotted_name(node)}.")
         and is_target(node, tree.ancestors(node))
         and at.owner(first) is scope.owner(first)
     ]
@@ -31,20 +32,21 @@ def model_bound(tree: Tree, call: cst.Call, scope: Scope) -> tuple[int, ...]:
 
 
 def model_exposed(tree: Tree, call: cst.Call, scope: Scope) -> tuple[int, ...]:
-    """Offsets of calls that may give the first argument another value.
+    """Offsets of calls in the same function that may give the first argument another value.
 
     Where it is an attribute, these are calls of a method of the object that holds it, and those that are handed this
     object; where another function binds its name, calls of any function of this file.
     """
-    model = _model(call)
+    model, around = _model(call), scope.function()
+    nearby = [(other, at) for other, at in tree.calls if at.function() is around]
     if "." in model:
         parts = model.split(".")
         holders = {".".join(parts[:end]) for end in range(1, len(parts))}
-        exposing = [other for other, _ in tree.calls if _is_handed(other, holders) and dotted_name(other.func) != model]
+        exposing = [other for other, _ in nearby if _is_handed(other, holders) and dotted_name(other.func) != model]
     else:
         functions = {tree.scopes[binding.node].function() for binding in scope.resolve(model)}
-        is_bound_elsewhere = not functions <= {scope.owner(model), scope.function()}
-        exposing = [other for other, at in tree.calls if is_bound_elsewhere and _calls_function(other, at)]
+        is_bound_elsewhere = not functions <= {scope.owner(model), around}
+        exposing = [other for other, at in nearby if is_bound_elsewhere and _calls_function(other, at)]
     return tuple(tree.span(other.func)[0] for other in exposing)
 
 

@@ -139,7 +139,7 @@ class RankTests:
         """Whether an expression is the number of this rank's device; an option has the same value on all ranks."""
         parts = [node.left, node.right] if isinstance(node, cst.BinaryOperation) else [node]
         named = [part for part in parts if DEVICE_NAME.fullmatch(last_name(part))]
-        return any(not self._options(part) or self._is_set(last_name(part)) for part in named)
+        return any(not self._options(part) or self._is_set(part) for part in named)
 
     def _options(self, node: cst.BaseExpression) -> list[str]:
         """The calls that define the option of a command line which an attribute holds, as they are written."""
@@ -153,9 +153,15 @@ class RankTests:
             and any(isinstance(item.value, cst.SimpleString) and item.value.raw_value in flags for item in call.args)
         ]
 
-    def _is_set(self, attribute: str) -> bool:
-        nodes = (node for node, _ in self._tree.attributes if node.attr.value == attribute)
-        return any(is_target(node, self._tree.ancestors(node)) for node in nodes)
+    def _is_set(self, option: cst.BaseExpression) -> bool:
+        """Whether an option gets a value by rank: here, or in `init_distributed_mode(args)` and the like."""
+        owner = (dotted_name(option) or "").rpartition(".")[0]
+        nodes = (node for node, _ in self._tree.attributes if node.attr.value == last_name(option))
+        return any(is_target(node, self._tree.ancestors(node)) for node in nodes) or any(
+            "dist" in called_name(call) and dotted_name(argument.value) == owner
+            for call, _ in self._tree.calls
+            for argument in call.args
+        )
 
 
 def runs_on_one_rank(function: cst.FunctionDef) -> bool:

@@ -195,6 +195,7 @@ def test_around_the_call(body: str, lines: tuple[int, ...]) -> None:
         ("p.add_argument('--rank', help='of the node')\nif TEST:\n    LOSS\n", "args.rank > 4", True),
         ("p.add_argument('--gpu', default=1)\nif TEST:\n    LOSS\n", "args.gpu > 0", False),
         ("p.add_argument('-g', '--gpu-id')\nif TEST:\n    LOSS\n", "args.gpu_id > 0", False),
+        ("p.add_argument('--gpu')\ninit_distributed_mode(args)\nif TEST:\n    LOSS\n", "args.gpu == 0", True),
         ("p.add_argument('--gpu')\nargs.gpu = gpu\nif TEST:\n    LOSS\n", "args.gpu == 0", True),
     ],
 )  # fmt: skip

@@ -92,9 +92,9 @@ class _Scores:
         ways = {"plain"} | ({"few"} if chunk is None and self.rows < size else set())
         while True:
             ways |= {"whole"} if size < self.count else set()
+            restore = _snapshot(self.model)
             try:
-                with _restored(self.model):
-                    return self._in_chunks(size, ways)
+                return self._in_chunks(size, ways)
             except Rerun as rerun:
                 way, reason = rerun.way, rerun.reason
                 traceback.clear_frames(rerun.__traceback__)  # a checkpoint's hooks go with its frame
@@ -105,6 +105,7 @@ class _Scores:
                 traceback.clear_frames(error.__traceback__)
             finally:
                 ways.clear()  # a stand-in that the model has kept, and the backward pass, have no other way
+            restore()
             if way == "plain":
                 return self._plain(reason)
             size, ways = self.rows if way == "few" else self.count, {"plain"}
@@ -226,22 +227,21 @@ def _has_compiled_parts(model: nn.Module) -> bool:
     return False
 
 
-@contextlib.contextmanager
-def _restored(model: nn.Module) -> Iterator[None]:
-    """A pass that is given up leaves no trace in the model's buffers, attributes, lists and dicts."""
+def _snapshot(model: nn.Module) -> Callable[[], None]:
+    """What puts the model's buffers, attributes, lists and dicts back: a pass that is given up leaves no trace."""
     buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
     attributes = [(vars(module), dict(vars(module))) for module in model.modules()]
     containers = [(x, x.copy()) for _, before in attributes for x in before.values() if type(x) in _CONTAINERS]
-    try:
-        yield
-    except BaseException:
+
+    @torch.no_grad()
+    def restore() -> None:
         for now, before in [*attributes, *containers]:
             now.clear()
             (now.extend if hasattr(now, "extend") else now.update)(before)
-        with torch.no_grad():
-            for buffer, copy in buffers:
-                buffer.copy_(copy)
-        raise
+        for buffer, copy in buffers:
+            buffer.copy_(copy)
+
+    return restore
 
 
 @contextlib.contextmanager

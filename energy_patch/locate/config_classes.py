@@ -18,11 +18,11 @@ CLASS_METHODS = re.compile(r"(?:from|load|parse|read|build|make|create|get|defau
 
 def breaks_subclasses(tree: Tree, node: cst.ClassDef) -> bool:
     """Whether a new last field of a dataclass would come before fields of a subclass that then fail or shift."""
-    has_default = any(part.value is not None for part in _annotated_fields(node))
-    for other in _subclasses(tree, node):
+    has_default = any(part.value is not None for part in annotated_fields(node))
+    for other in subclasses(tree, node):
         if any(_is_true(item, "kw_only") for item in other.decorators):
             continue
-        own = [*_annotated_fields(other)]
+        own = [*annotated_fields(other)]
         if not has_default and any(part.value is None for part in own):
             return True
         for call, scope in tree.calls:
@@ -32,7 +32,7 @@ def breaks_subclasses(tree: Tree, node: cst.ClassDef) -> bool:
     return False
 
 
-def _subclasses(tree: Tree, node: cst.ClassDef) -> list[cst.ClassDef]:
+def subclasses(tree: Tree, node: cst.ClassDef) -> list[cst.ClassDef]:
     found: list[cst.ClassDef] = []
     for other in dataclasses_of(tree):
         if any(base is node or base in found for base in bases(tree, other)):
@@ -58,7 +58,7 @@ def dataclasses_of(tree: Tree) -> Iterator[cst.ClassDef]:
                 yield binding.node
 
 
-def _annotated_fields(node: cst.ClassDef) -> Iterator[cst.AnnAssign]:
+def annotated_fields(node: cst.ClassDef) -> Iterator[cst.AnnAssign]:
     for statement in node.body.body:
         for part in getattr(statement, "body", ()) if isinstance(statement, cst.SimpleStatementLine) else ():
             if isinstance(part, cst.AnnAssign) and isinstance(part.target, cst.Name):
@@ -66,7 +66,7 @@ def _annotated_fields(node: cst.ClassDef) -> Iterator[cst.AnnAssign]:
 
 
 def field_names(node: cst.ClassDef) -> Iterator[str]:
-    for part in _annotated_fields(node):
+    for part in annotated_fields(node):
         yield cst.ensure_type(part.target, cst.Name).value
 
 

@@ -16,10 +16,13 @@ from energy_patch.locate.config_classes import (
 )
 from energy_patch.locate.dominance import Dominance, may_be_none
 from energy_patch.locate.parsers import Parser, find_parser, option_names
+from energy_patch.locate.settings_classes import holds_settings, is_known_config
 from energy_patch.syntax.layout import statement_of
 from energy_patch.syntax.nodes import dotted_name
 from energy_patch.syntax.scopes import Binding, Scope
 from energy_patch.syntax.tree import Tree
+
+OUT_OF_REACH = 2  # as a distance: no instance in scope at the loss (0) or at a call of the function around it (1)
 
 
 class ConfigNames:
@@ -82,16 +85,17 @@ class ConfigNames:
         return self.tree.parents[statement] is constructor.body
 
     def _choose_config_class(self, near: Sequence[Use]) -> None:
-        """The dataclass that functions take or that is built: one in scope at the loss, else the largest."""
+        """The settings that functions take or that are built: in reach of the loss, surely settings, near, large."""
         used = [node for name, node in self._classes.items() if self._is_used_as_config(name)]
         used = sorted(used, key=lambda node: -len([*field_names(node)]))
-        used = [node for node in used if not breaks_subclasses(self.tree, node)]
-        best: tuple[int, int] | None = None
+        used = [node for node in used if not breaks_subclasses(self.tree, node) and holds_settings(self.tree, node)]
+        best: tuple[bool, bool, int, int] | None = None
         for place, node in enumerate(used):
             self._set_config_class(node)
-            distance = (self._distance(near) if len(used) > 1 else 0, place)
-            best = distance if best is None or distance < best else best
-        self._set_config_class(used[best[1]] if best is not None else None)
+            distance = self._distance(near) if len(used) > 1 else 0
+            order = (distance == OUT_OF_REACH, not is_known_config(self.tree, node), distance, place)
+            best = order if best is None or order < best else best
+        self._set_config_class(used[best[-1]] if best is not None else None)
 
     def _set_config_class(self, node: cst.ClassDef | None) -> None:
         self.config_class = node
@@ -107,7 +111,7 @@ class ConfigNames:
                 callers = self._callers.uses_of_function(around)[0]
                 if any(self.expression(at, call) for call, at in callers):
                     return 1
-        return 2
+        return OUT_OF_REACH
 
     def _is_used_as_config(self, name: str) -> bool:
         for scope in self.tree.all_scopes:

@@ -1,0 +1,253 @@
+"""Which dataclasses hold settings, and not a batch, the meters of an epoch, or what a function returns."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import libcst as cst
+
+from energy_patch.locate.callers import first_parameter
+from energy_patch.locate.config_classes import (
+    PARSERS,
+    annotated_class,
+    annotated_fields,
+    bases,
+    dataclasses_of,
+    field_names,
+    is_instance,
+    makes_instance,
+    subclasses,
+)
+from energy_patch.syntax.nodes import all_parameters, called_name, children, descendants, dotted_name, last_name
+from energy_patch.syntax.scopes import Comprehension, Scope
+from energy_patch.syntax.tree import Tree
+
+NAME = re.compile(
+    r"(?:config|cfg|conf|args|arguments|params|parameters|options|opts|settings|hparams|flags)(?:v?\d+)?\Z",
+    re.IGNORECASE,
+)
+
+# What is given a class, or a function that takes one, and fills it from the command line or from a file.
+FILLING = PARSERS | {"HfArgumentParser", "add_arguments", "store"}
+
+VALUE_TYPES = frozenset(
+    {"int", "float", "str", "bool", "bytes", "complex", "None", "Path", "PathLike", "PurePath", "dtype", "device"}
+    | {"datetime", "timedelta", "Namespace", "Optional", "Union", "Final", "InitVar", "KW_ONLY", "List", "list"}
+    | {"Tuple", "tuple", "Dict", "dict", "Set", "set", "FrozenSet", "frozenset", "Sequence", "Mapping", "Iterable"}
+)
+# What stands in their brackets says nothing of what a field holds.
+OPAQUE_TYPES = frozenset({"Literal", "Callable", "ClassVar", "Type", "type"})
+ENUMS = ("Enum", "Flag")
+
+
+def is_known_config(tree: Tree, node: cst.ClassDef) -> bool:
+    """Whether a class is a config by its name or a base's, or because a library fills it."""
+    named = [node.name.value, *(called_name(_unsubscripted(item.value)) for item in node.bases)]
+    return any(NAME.search(name) for name in named) or _is_filled(tree, node)
+
+
+def holds_settings(tree: Tree, node: cst.ClassDef) -> bool:
+    """Whether a dataclass is a config, and can have a field more."""
+    if _has_slots(node):
+        return False
+    instances = _instance_names(tree, node)
+    if _is_taken_apart(tree, node, instances):
+        return False
+    if is_known_config(tree, node):
+        return True
+    return _holds_values(tree, node) and not _is_written_to(tree, node, instances)
+
+
+def _unsubscripted(node: cst.BaseExpression) -> cst.BaseExpression:
+    return node.value if isinstance(node, cst.Subscript) else node
+
+
+def _has_slots(node: cst.ClassDef) -> bool:
+    """Whether a class lists its own slots: a default cannot stand beside them."""
+    return any(
+        isinstance(part, cst.AssignTarget) and last_name(part.target) == "__slots__"
+        for statement in node.body.body
+        if isinstance(statement, cst.SimpleStatementLine)
+        for part in descendants(statement)
+    )
+
+
+def _is_filled(tree: Tree, node: cst.ClassDef) -> bool:
+    name = node.name.value
+    takers = {
+        function.name.value: [called_name(item.decorator) for item in function.decorators]
+        for scope in tree.all_scopes
+        if isinstance(function := scope.node, cst.FunctionDef)
+        and any(annotated_class(parameter.annotation) == name for parameter in all_parameters(function.params))
+    }
+    if any("wrap" in decorators for decorators in takers.values()):
+        return True
+    return any(
+        last_name(part) == name or last_name(part) in takers
+        for call, _ in tree.calls
+        if called_name(call.func) in FILLING
+        for argument in call.args
+        for part in _listed(argument.value)
+    )
+
+
+def _listed(node: cst.BaseExpression) -> list[cst.BaseExpression]:
+    return [item.value for item in node.elements] if isinstance(node, cst.Tuple | cst.List) else [node]
+
+
+def _holds_values(tree: Tree, node: cst.ClassDef, inside: frozenset[cst.ClassDef] = frozenset()) -> bool:
+    """Whether every field is of a type that a person writes values of, and none is a tensor or a module."""
+    return all(_is_value_type(tree, item.annotation.annotation, inside | {node}) for item in annotated_fields(node))
+
+
+def _is_value_type(tree: Tree, node: cst.CSTNode, inside: frozenset[cst.ClassDef]) -> bool:
+    match node:
+        case cst.SimpleString():
+            try:
+                return _is_value_type(tree, cst.parse_expression(str(node.raw_value)), inside)
+            except cst.ParserSyntaxError:
+                return False
+        case cst.Name() | cst.Attribute():
+            name = last_name(node)
+            if name in VALUE_TYPES | OPAQUE_TYPES or NAME.search(name):
+                return True
+            classes = [item.node for item in tree.root.resolve(name) if isinstance(item.node, cst.ClassDef)]
+            return any(_is_enum(item) or item in inside or _is_nested(tree, item, inside) for item in classes)
+        case cst.Subscript():
+            parts = [item.slice for item in node.slice]
+            if last_name(node.value) == "Annotated":
+                return _is_value_type(tree, parts[0], inside)
+            if last_name(node.value) in OPAQUE_TYPES:
+                return True
+            return all(_is_value_type(tree, part, inside) for part in [node.value, *parts])
+        case cst.Index():
+            return _is_value_type(tree, node.value, inside)
+        case cst.BinaryOperation():
+            return _is_value_type(tree, node.left, inside) and _is_value_type(tree, node.right, inside)
+    return isinstance(node, cst.Ellipsis)
+
+
+def _is_enum(node: cst.ClassDef) -> bool:
+    return any(called_name(item.value).endswith(ENUMS) for item in node.bases)
+
+
+def _is_nested(tree: Tree, node: cst.ClassDef, inside: frozenset[cst.ClassDef]) -> bool:
+    return node in [*dataclasses_of(tree)] and _holds_values(tree, node, inside)
+
+
+def _instance_names(tree: Tree, node: cst.ClassDef) -> frozenset[str]:
+    """The names, and the attributes, that are given an instance anywhere."""
+    name = node.name.value
+    found = {
+        bound
+        for scope in tree.all_scopes
+        for bound, bindings in scope.bindings.items()
+        if any(makes_instance(binding, name) for binding in bindings)
+    }
+    for attribute, _ in tree.attributes:
+        statement = tree.parents[attribute]
+        if isinstance(statement, cst.AssignTarget):
+            statement = tree.parents[statement]
+        if isinstance(statement, cst.Assign | cst.AnnAssign) and is_instance(statement.value, name):
+            found.add(attribute.attr.value)
+    return frozenset(found)
+
+
+def _means_instance(tree: Tree, node: cst.ClassDef, value: cst.BaseExpression, instances: frozenset[str]) -> bool:
+    """Whether an expression is an instance, in a method also `self`; the class itself and `cls` count too."""
+    if last_name(value) in instances | {node.name.value}:
+        return True
+    scope = tree.scopes[value].function()
+    family = [node, *bases(tree, node), *subclasses(tree, node)]
+    is_own = scope.parent is not None and scope.parent.node in family
+    return is_own and isinstance(value, cst.Name) and value.value == first_parameter(scope, or_class=True)
+
+
+def _is_taken_apart(tree: Tree, node: cst.ClassDef, instances: frozenset[str]) -> bool:
+    """Whether a field more would come where the script expects those that it knows."""
+    for call, _ in tree.calls:
+        kind = called_name(call.func)
+        if kind not in ("astuple", "fields", "vars", "asdict") or len(call.args) != 1:
+            continue
+        value = call.args[0].value
+        if isinstance(value, cst.Call) and called_name(value.func) == "type" and value.args:
+            value = value.args[0].value
+        if not _means_instance(tree, node, value, instances):
+            continue
+        walked = _walked(tree, call)
+        taken = tree.parents[call]
+        is_values = isinstance(taken, cst.Attribute) and taken.attr.value == "values"
+        if kind == "astuple" or (walked is None and is_values):
+            return True
+        if walked is not None and _needs_known_fields(walked, is_by_field=kind == "fields"):
+            return True
+    return False
+
+
+def _walked(tree: Tree, iterated: cst.CSTNode) -> cst.CSTNode | None:
+    """The loop or comprehension that runs over something."""
+    child = iterated
+    for ancestor in tree.ancestors(iterated):
+        if isinstance(ancestor, cst.For | cst.CompFor) and child is ancestor.iter:
+            is_loop = isinstance(ancestor, cst.For)
+            return ancestor if is_loop else next(i for i in tree.ancestors(ancestor) if isinstance(i, Comprehension))
+        if isinstance(ancestor, (cst.BaseStatement, *Comprehension)):
+            return None
+        child = ancestor
+    return None
+
+
+def _needs_known_fields(walked: cst.CSTNode, *, is_by_field: bool) -> bool:
+    """Whether a walk over fields does with each what may not be done with a new one; one that looks first does not."""
+    nodes = [*descendants(walked)]
+    if any(isinstance(node, cst.In | cst.NotIn) for node in nodes):
+        return False
+    called = {called_name(node.func) for node in nodes if isinstance(node, cst.Call)}
+    if called & {"isinstance", "hasattr", "is_tensor"}:
+        return False
+    held = set() if is_by_field else {_held(node) for node in nodes if isinstance(node, cst.For | cst.CompFor)} - {""}
+    stored = {node.target for node in nodes if isinstance(node, cst.AssignTarget)}
+    return "setattr" in called or any(_uses_value(node, held) for node in nodes if node not in stored)
+
+
+def _held(loop: cst.For | cst.CompFor) -> str:
+    """The name that a walk over a dictionary gives the values: `v` of `k, v`."""
+    target = loop.target
+    return last_name(target.elements[-1].value if isinstance(target, cst.Tuple) else target)
+
+
+def _uses_value(node: cst.CSTNode, held: set[str]) -> bool:
+    """Whether a field's value is computed with, or something else is looked up by a field's name."""
+    if isinstance(node, cst.Subscript):
+        return any(isinstance(part, cst.Attribute) and part.attr.value == "name" for part in descendants(node))
+    operands = [*children(node)] if isinstance(node, cst.BinaryOperation) else []
+    operands += [node.value] if isinstance(node, cst.Attribute) else []
+    return any(
+        (isinstance(item, cst.Call) and called_name(item.func) == "getattr") or last_name(item) in held
+        for item in operands
+    )
+
+
+def _is_written_to(tree: Tree, node: cst.ClassDef, instances: frozenset[str]) -> bool:
+    """Whether fields are added to, or are given what a loop, a method or a function with several results yields."""
+    names = {*field_names(node)}
+    for attribute, scope in tree.attributes:
+        if attribute.attr.value not in names or not _means_instance(tree, node, attribute.value, instances):
+            continue
+        if any(_writes(tree, attribute, scope)):
+            return True
+    return False
+
+
+def _writes(tree: Tree, attribute: cst.Attribute, scope: Scope) -> Iterator[bool]:
+    statement = tree.parents[attribute]
+    if isinstance(statement, cst.AugAssign):
+        yield statement.target is attribute and isinstance(statement.operator, cst.AddAssign)
+    elif isinstance(statement, cst.AssignTarget):
+        around = scope.function()
+        is_own = dotted_name(attribute.value) == first_parameter(around)
+        is_late = isinstance(around.node, cst.FunctionDef) and not around.node.name.value.startswith("__")
+        yield (is_own and is_late) or any(isinstance(item, cst.For | cst.While) for item in tree.ancestors(statement))
+    elif isinstance(statement, cst.Element):
+        yield isinstance(tree.parents[tree.parents[statement]], cst.AssignTarget)

@@ -1,19 +1,13 @@
-"""The dataclasses of a script: their fields, bases and subclasses, and what makes an instance."""
+"""The dataclasses of a script: their fields, bases and subclasses, and how an annotation names one."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 import libcst as cst
 
 from energy_patch.syntax.nodes import called_name, dotted_name
-from energy_patch.syntax.scopes import Binding
 from energy_patch.syntax.tree import Tree
-
-# How an instance is made from a config class, other than by calling it.
-PARSERS = frozenset({"parse", "cli", "structured", "parse_config", "load_config", "from_cli", "CLI"})
-CLASS_METHODS = re.compile(r"(?:from|load|parse|read|build|make|create|get|default|new)(?:_\w+)?")
 
 
 def breaks_subclasses(tree: Tree, node: cst.ClassDef) -> bool:
@@ -89,28 +83,3 @@ def annotated_class(annotation: cst.Annotation | None) -> str | None:
     if isinstance(node, cst.SimpleString):
         return str(node.raw_value)
     return dotted_name(node) if node is not None else None
-
-
-def makes_instance(binding: Binding, name: str) -> bool:
-    """Whether a name is given an instance of a class: by annotation or by what makes one."""
-    if isinstance(binding.node, cst.Param):
-        return annotated_class(binding.node.annotation) == name
-    if isinstance(binding.node, cst.AnnAssign) and annotated_class(binding.node.annotation) == name:
-        return True
-    targets = binding.node.targets if isinstance(binding.node, cst.Assign) else ()
-    is_whole = all(isinstance(target.target, cst.Name | cst.Attribute) for target in targets)
-    return binding.kind == "assign" and is_whole and is_instance(binding.value, name)
-
-
-def is_instance(value: cst.CSTNode | None, name: str) -> bool:
-    """`C(...)`, `C.load(...)` or `parse(C)`."""
-    if not isinstance(value, cst.Call):
-        return False
-    callee = dotted_name(value.func) or ""
-    if callee == name:
-        return True
-    first, _, method = callee.partition(".")
-    if first == name:
-        return bool(CLASS_METHODS.fullmatch(method))
-    of_class = any(dotted_name(argument.value) == name for argument in value.args)
-    return of_class and callee.rsplit(".", 1)[-1] in PARSERS

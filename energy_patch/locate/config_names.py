@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import libcst as cst
 
 from energy_patch.locate.callers import Callers, Use, first_parameter
-from energy_patch.locate.config_classes import (
-    breaks_subclasses,
-    dataclasses_of,
-    field_names,
-    is_instance,
-    makes_instance,
-)
+from energy_patch.locate.config_classes import breaks_subclasses, dataclasses_of, field_names
 from energy_patch.locate.dominance import Dominance, may_be_none
+from energy_patch.locate.instances import Instances
 from energy_patch.locate.parsers import Parser, find_parser, option_names
 from energy_patch.locate.settings_classes import holds_settings, is_known_config
 from energy_patch.syntax.layout import statement_of
@@ -34,15 +29,15 @@ class ConfigNames:
         self._callers = callers
         self._dominance = dominance
         self._asked: set[tuple[int, str]] = set()
-        self._classes = {node.name.value: node for node in dataclasses_of(tree)}
+        self._classes = {node.name.value: Instances(tree, node) for node in dataclasses_of(tree)}
         self.config_class: cst.ClassDef | None = None
         self._fields: frozenset[str] = frozenset()
-        self._instance_names: frozenset[str] = frozenset()
+        self._instances: Instances | Parser | None = None
         self.parser: Parser | None = None
         self._choose_config_class(near)
         if self.config_class is None and (parser := find_parser(tree)) is not None:
-            self.parser, self._fields = parser, option_names(parser)
-            self._instance_names = frozenset(self._annotated_instances())
+            self.parser = self._instances = parser
+            self._fields = option_names(parser)
 
     def expression(self, scope: Scope, at: cst.CSTNode | None = None) -> str | None:
         """How the config instance is written in a scope (`cfg`, `self.cfg`), or None where there is none.
@@ -86,21 +81,21 @@ class ConfigNames:
 
     def _choose_config_class(self, near: Sequence[Use]) -> None:
         """The settings that functions take or that are built: in reach of the loss, surely settings, near, large."""
-        used = [node for name, node in self._classes.items() if self._is_used_as_config(name)]
-        used = sorted(used, key=lambda node: -len([*field_names(node)]))
-        used = [node for node in used if not breaks_subclasses(self.tree, node) and holds_settings(self.tree, node)]
+        used = [item for item in self._classes.values() if item.names]
+        used = sorted(used, key=lambda item: -len([*field_names(item.node)]))
+        used = [item for item in used if not breaks_subclasses(self.tree, item.node) and holds_settings(item)]
         best: tuple[bool, bool, int, int] | None = None
-        for place, node in enumerate(used):
-            self._set_config_class(node)
+        for place, item in enumerate(used):
+            self._set_config_class(item)
             distance = self._distance(near) if len(used) > 1 else 0
-            order = (distance == OUT_OF_REACH, not is_known_config(self.tree, node), distance, place)
+            order = (distance == OUT_OF_REACH, not is_known_config(self.tree, item.node), distance, place)
             best = order if best is None or order < best else best
         self._set_config_class(used[best[-1]] if best is not None else None)
 
-    def _set_config_class(self, node: cst.ClassDef | None) -> None:
-        self.config_class = node
-        self._fields = frozenset(field_names(node)) if node else frozenset()
-        self._instance_names = frozenset(self._annotated_instances())
+    def _set_config_class(self, instances: Instances | None) -> None:
+        self._instances = instances
+        self.config_class = instances.node if instances else None
+        self._fields = frozenset(field_names(instances.node)) if instances else frozenset()
 
     def _distance(self, near: Sequence[Use]) -> int:
         if any(self.expression(scope, call) for call, scope in near):
@@ -113,31 +108,14 @@ class ConfigNames:
                     return 1
         return OUT_OF_REACH
 
-    def _is_used_as_config(self, name: str) -> bool:
-        for scope in self.tree.all_scopes:
-            for bindings in scope.bindings.values():
-                if any(makes_instance(binding, name) for binding in bindings):
-                    return True
-        return False
-
-    def _annotated_instances(self) -> Iterator[str]:
-        for scope in self.tree.all_scopes:
-            for name, bindings in scope.bindings.items():
-                if any(self._gives_config(binding) for binding in bindings):
-                    yield name
-
-    def _gives_config(self, binding: Binding) -> bool:
-        if self.config_class is not None:
-            return makes_instance(binding, self.config_class.name.value)
-        return self.parser is not None and self.parser.makes(binding)
-
     def _is_config(self, name: str, scope: Scope) -> bool:
-        if self.config_class is None and self.parser is None:
-            return False
-        return all(self._is_config_binding(name, binding, scope) for binding in scope.bindings[name])
+        return self._instances is not None and all(
+            self._is_config_binding(name, binding, scope) for binding in scope.bindings[name]
+        )
 
     def _is_config_binding(self, name: str, binding: Binding, scope: Scope) -> bool:
-        if self._gives_config(binding):
+        assert self._instances is not None
+        if self._instances.makes(binding):
             return True
         if binding.kind == "assign" and isinstance(binding.value, cst.Name):
             return binding.value.value != name and self._is_config_value(binding.value, scope)
@@ -148,7 +126,7 @@ class ConfigNames:
                 for node, at in self.tree.attributes
                 if isinstance(node.value, cst.Name) and node.value.value == name and at.owner(name) is scope
             }
-            return name in self._instance_names and bool(read & self._fields) and self._is_passed_configs(name, scope)
+            return name in self._instances.names and bool(read & self._fields) and self._is_passed_configs(name, scope)
         return False
 
     def _is_passed_configs(self, name: str, scope: Scope) -> bool:
@@ -164,9 +142,7 @@ class ConfigNames:
             self._asked.discard(key)
 
     def _is_config_value(self, value: cst.CSTNode | None, scope: Scope) -> bool:
-        if self.config_class is not None and is_instance(value, self.config_class.name.value):
-            return True
-        if self.parser is not None and self.parser.is_namespace(value):
+        if self._instances is not None and self._instances.is_made(value):
             return True
         if isinstance(value, cst.Attribute):
             return dotted_name(value) == self.expression(scope)

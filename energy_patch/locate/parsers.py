@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import libcst as cst
 
 from energy_patch.locate.config_classes import annotated_class
 from energy_patch.locate.facts import Config, ConfigField
+from energy_patch.locate.instances import names_given
 from energy_patch.syntax.layout import outer_span, point_after, statement_of
 from energy_patch.syntax.nodes import called_name, descendants, dotted_name
 from energy_patch.syntax.places import Span
@@ -26,14 +28,19 @@ class Parser:
     line: int
     options: tuple[cst.Call, ...]
 
+    @cached_property
+    def names(self) -> frozenset[str]:
+        """The names that are given the parsed arguments anywhere."""
+        return names_given(self.tree, self.makes)
+
     def makes(self, binding: Binding) -> bool:
         """Whether a name is given the parsed arguments."""
         if isinstance(binding.node, cst.Param):
             return annotated_class(binding.node.annotation) in ("Namespace", "argparse.Namespace")
         is_whole = isinstance(binding.node, cst.Assign) and isinstance(binding.node.targets[0].target, cst.Name)
-        return is_whole and self.is_namespace(binding.value)
+        return is_whole and self.is_made(binding.value)
 
-    def is_namespace(self, value: cst.CSTNode | None) -> bool:
+    def is_made(self, value: cst.CSTNode | None) -> bool:
         """`parser.parse_args()`, or a call of a function that returns it."""
         if not isinstance(value, cst.Call):
             return False
@@ -41,7 +48,7 @@ class Parser:
             return self.tree.scopes[value].owner(self.name) is self.owner
         bindings = self.tree.scopes[value].resolve(dotted_name(value.func) or "")
         return any(
-            isinstance(node, cst.Return) and node.value is not value and self.is_namespace(node.value)
+            isinstance(node, cst.Return) and node.value is not value and self.is_made(node.value)
             for binding in bindings
             if isinstance(binding.node, cst.FunctionDef)
             for node in descendants(binding.node.body)

@@ -8,19 +8,11 @@ from collections.abc import Iterator
 import libcst as cst
 
 from energy_patch.locate.callers import first_parameter
-from energy_patch.locate.config_classes import (
-    PARSERS,
-    annotated_class,
-    annotated_fields,
-    bases,
-    dataclasses_of,
-    field_names,
-    is_instance,
-    makes_instance,
-    subclasses,
-)
-from energy_patch.syntax.nodes import all_parameters, called_name, children, descendants, dotted_name, last_name
-from energy_patch.syntax.scopes import Comprehension, Scope
+from energy_patch.locate.config_classes import annotated_class, annotated_fields, dataclasses_of, field_names
+from energy_patch.locate.field_walks import Meaning, is_taken_apart
+from energy_patch.locate.instances import PARSERS, Instances
+from energy_patch.syntax.nodes import all_parameters, called_name, descendants, dotted_name, last_name
+from energy_patch.syntax.scopes import Scope
 from energy_patch.syntax.tree import Tree
 
 NAME = re.compile(
@@ -47,16 +39,17 @@ def is_known_config(tree: Tree, node: cst.ClassDef) -> bool:
     return any(NAME.search(name) for name in named) or _is_filled(tree, node)
 
 
-def holds_settings(tree: Tree, node: cst.ClassDef) -> bool:
+def holds_settings(instances: Instances) -> bool:
     """Whether a dataclass is a config, and can have a field more."""
+    tree, node = instances.tree, instances.node
     if _has_slots(node):
         return False
-    instances = _instance_names(tree, node)
-    if _is_taken_apart(tree, node, instances):
+    means = Meaning(instances)
+    if is_taken_apart(tree, means):
         return False
     if is_known_config(tree, node):
         return True
-    return _holds_values(tree, node) and not _is_written_to(tree, node, instances)
+    return _holds_values(tree, node) and not _is_written_to(tree, node, means)
 
 
 def _unsubscripted(node: cst.BaseExpression) -> cst.BaseExpression:
@@ -136,104 +129,11 @@ def _is_nested(tree: Tree, node: cst.ClassDef, inside: frozenset[cst.ClassDef]) 
     return node in [*dataclasses_of(tree)] and _holds_values(tree, node, inside)
 
 
-def _instance_names(tree: Tree, node: cst.ClassDef) -> frozenset[str]:
-    """The names, and the attributes, that are given an instance anywhere."""
-    name = node.name.value
-    found = {
-        bound
-        for scope in tree.all_scopes
-        for bound, bindings in scope.bindings.items()
-        if any(makes_instance(binding, name) for binding in bindings)
-    }
-    for attribute, _ in tree.attributes:
-        statement = tree.parents[attribute]
-        if isinstance(statement, cst.AssignTarget):
-            statement = tree.parents[statement]
-        if isinstance(statement, cst.Assign | cst.AnnAssign) and is_instance(statement.value, name):
-            found.add(attribute.attr.value)
-    return frozenset(found)
-
-
-def _means_instance(tree: Tree, node: cst.ClassDef, value: cst.BaseExpression, instances: frozenset[str]) -> bool:
-    """Whether an expression is an instance, in a method also `self`; the class itself and `cls` count too."""
-    if last_name(value) in instances | {node.name.value}:
-        return True
-    scope = tree.scopes[value].function()
-    family = [node, *bases(tree, node), *subclasses(tree, node)]
-    is_own = scope.parent is not None and scope.parent.node in family
-    return is_own and isinstance(value, cst.Name) and value.value == first_parameter(scope, or_class=True)
-
-
-def _is_taken_apart(tree: Tree, node: cst.ClassDef, instances: frozenset[str]) -> bool:
-    """Whether a field more would come where the script expects those that it knows."""
-    for call, _ in tree.calls:
-        kind = called_name(call.func)
-        if kind not in ("astuple", "fields", "vars", "asdict") or len(call.args) != 1:
-            continue
-        value = call.args[0].value
-        if isinstance(value, cst.Call) and called_name(value.func) == "type" and value.args:
-            value = value.args[0].value
-        if not _means_instance(tree, node, value, instances):
-            continue
-        walked = _walked(tree, call)
-        taken = tree.parents[call]
-        is_values = isinstance(taken, cst.Attribute) and taken.attr.value == "values"
-        if kind == "astuple" or (walked is None and is_values):
-            return True
-        if walked is not None and _needs_known_fields(walked, is_by_field=kind == "fields"):
-            return True
-    return False
-
-
-def _walked(tree: Tree, iterated: cst.CSTNode) -> cst.CSTNode | None:
-    """The loop or comprehension that runs over something."""
-    child = iterated
-    for ancestor in tree.ancestors(iterated):
-        if isinstance(ancestor, cst.For | cst.CompFor) and child is ancestor.iter:
-            is_loop = isinstance(ancestor, cst.For)
-            return ancestor if is_loop else next(i for i in tree.ancestors(ancestor) if isinstance(i, Comprehension))
-        if isinstance(ancestor, (cst.BaseStatement, *Comprehension)):
-            return None
-        child = ancestor
-    return None
-
-
-def _needs_known_fields(walked: cst.CSTNode, *, is_by_field: bool) -> bool:
-    """Whether a walk over fields does with each what may not be done with a new one; one that looks first does not."""
-    nodes = [*descendants(walked)]
-    if any(isinstance(node, cst.In | cst.NotIn) for node in nodes):
-        return False
-    called = {called_name(node.func) for node in nodes if isinstance(node, cst.Call)}
-    if called & {"isinstance", "hasattr", "is_tensor"}:
-        return False
-    held = set() if is_by_field else {_held(node) for node in nodes if isinstance(node, cst.For | cst.CompFor)} - {""}
-    stored = {node.target for node in nodes if isinstance(node, cst.AssignTarget)}
-    return "setattr" in called or any(_uses_value(node, held) for node in nodes if node not in stored)
-
-
-def _held(loop: cst.For | cst.CompFor) -> str:
-    """The name that a walk over a dictionary gives the values: `v` of `k, v`."""
-    target = loop.target
-    return last_name(target.elements[-1].value if isinstance(target, cst.Tuple) else target)
-
-
-def _uses_value(node: cst.CSTNode, held: set[str]) -> bool:
-    """Whether a field's value is computed with, or something else is looked up by a field's name."""
-    if isinstance(node, cst.Subscript):
-        return any(isinstance(part, cst.Attribute) and part.attr.value == "name" for part in descendants(node))
-    operands = [*children(node)] if isinstance(node, cst.BinaryOperation) else []
-    operands += [node.value] if isinstance(node, cst.Attribute) else []
-    return any(
-        (isinstance(item, cst.Call) and called_name(item.func) == "getattr") or last_name(item) in held
-        for item in operands
-    )
-
-
-def _is_written_to(tree: Tree, node: cst.ClassDef, instances: frozenset[str]) -> bool:
+def _is_written_to(tree: Tree, node: cst.ClassDef, means: Meaning) -> bool:
     """Whether fields are added to, or are given what a loop, a method or a function with several results yields."""
     names = {*field_names(node)}
     for attribute, scope in tree.attributes:
-        if attribute.attr.value not in names or not _means_instance(tree, node, attribute.value, instances):
+        if attribute.attr.value not in names or not means.instance(attribute.value):
             continue
         if any(_writes(tree, attribute, scope)):
             return True

@@ -13,7 +13,7 @@ from energy_patch.locate.instances import Instances
 from energy_patch.locate.parsers import Parser, find_parser, option_names
 from energy_patch.locate.settings_classes import holds_settings, is_known_config
 from energy_patch.syntax.layout import statement_of
-from energy_patch.syntax.nodes import dotted_name
+from energy_patch.syntax.nodes import descendants, dotted_name
 from energy_patch.syntax.scopes import Binding, Scope
 from energy_patch.syntax.tree import Tree
 
@@ -130,16 +130,31 @@ class ConfigNames:
         return False
 
     def _is_passed_configs(self, name: str, scope: Scope) -> bool:
-        """Whether no call in this file passes something else for a parameter."""
+        """Whether no call in this file passes something else for a parameter, nor may whoever is given the function."""
         function = scope.node
+        if not isinstance(function, cst.FunctionDef):
+            return False  # a lambda: it is always handed to something else
         key = (id(scope), f"passed {name}")
-        if not isinstance(function, cst.FunctionDef) or key in self._asked:
+        if key in self._asked:
             return True
         self._asked.add(key)
         try:
-            return all(self._is_config_value(value, at) for value, at in self._callers.passed(function, name))
+            return all(self._is_config_value(value, at) for value, at in self._callers.passed(function, name)) and all(
+                self._goes_with(mention, name) for mention in self._callers.uses_of_function(function)[1]
+            )
         finally:
             self._asked.discard(key)
+
+    def _goes_with(self, mention: cst.CSTNode, name: str) -> bool:
+        """Whether a function is handed on together with the config, `spawn(worker, args=(cfg,))`, or not at all."""
+        around = next((item for item in self.tree.ancestors(mention) if isinstance(item, cst.Call)), None)
+        if around is not None and around.func is mention:
+            return True  # a call of something else's method with that name
+        given = [*descendants(around)] if around is not None else []
+        return any(
+            isinstance(node, cst.Name) and node.value == name and self._is_config_value(node, self.tree.scopes[node])
+            for node in given
+        )
 
     def _is_config_value(self, value: cst.CSTNode | None, scope: Scope) -> bool:
         if self._instances is not None and self._instances.is_made(value):

@@ -97,10 +97,10 @@ class Instances:
 
     def _may_be_made(self, node: cst.AnnAssign) -> bool:
         """Whether an annotation may be believed: not about `None`, nor about what some call makes of something else."""
-        if node.value is None or _names_none(node.value) or _names_none(node.annotation):
+        if node.value is None or _names_none(node.annotation):
             return False
         if not isinstance(node.value, cst.Call):
-            return True
+            return not _names_none(node.value)
         functions = [
             binding.node
             for binding in self.tree.scopes[node.value].resolve(dotted_name(node.value.func) or "")

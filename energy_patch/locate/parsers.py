@@ -12,7 +12,7 @@ from energy_patch.locate.config_classes import annotated_class
 from energy_patch.locate.facts import Config, ConfigField
 from energy_patch.locate.instances import names_given
 from energy_patch.syntax.layout import outer_span, point_after, statement_of
-from energy_patch.syntax.nodes import called_name, descendants, dotted_name
+from energy_patch.syntax.nodes import called_name, dotted_name, own_nodes
 from energy_patch.syntax.places import Span
 from energy_patch.syntax.scopes import Binding, Scope
 from energy_patch.syntax.tree import Tree
@@ -47,12 +47,14 @@ class Parser:
         if dotted_name(value.func) == f"{self.name}.parse_args":
             return self.tree.scopes[value].owner(self.name) is self.owner
         bindings = self.tree.scopes[value].resolve(dotted_name(value.func) or "")
-        return any(
-            isinstance(node, cst.Return) and node.value is not value and self.is_made(node.value)
+        returned = [
+            node.value
             for binding in bindings
             if isinstance(binding.node, cst.FunctionDef)
-            for node in descendants(binding.node.body)
-        )
+            for node in own_nodes(binding.node)
+            if isinstance(node, cst.Return)
+        ]
+        return bool(returned) and all(item is not value and self.is_made(item) for item in returned)
 
 
 def find_parser(tree: Tree) -> Parser | None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 import libcst as cst
 
+from energy_patch.locate.config_classes import bases
 from energy_patch.syntax.nodes import all_parameters, called_name, descendants, dotted_name
 from energy_patch.syntax.scopes import Scope
 from energy_patch.syntax.tree import Tree
 
 Use = tuple[cst.Call, Scope]
+Assigned = tuple[cst.BaseExpression | None, Scope]
 
 # Decorators that hand on whatever keyword arguments they are given.
 TRANSPARENT = frozenset(
@@ -98,9 +102,9 @@ class Callers:
                 return False
         return True
 
-    def self_attributes(self, owner: Scope) -> dict[str, list[tuple[cst.BaseExpression | None, Scope]]]:
+    def self_attributes(self, owner: Scope) -> dict[str, list[Assigned]]:
         """Everything assigned to `self.NAME` in a class's methods."""
-        assigned: dict[str, list[tuple[cst.BaseExpression | None, Scope]]] = {}
+        assigned: dict[str, list[Assigned]] = {}
         for node in descendants(owner.node):
             if isinstance(node, cst.Assign):
                 targets: list[cst.BaseExpression] = [target.target for target in node.targets]
@@ -114,6 +118,52 @@ class Callers:
                 if isinstance(target, cst.Attribute) and dotted_name(target.value) == first_parameter(scope):
                     assigned.setdefault(target.attr.value, []).append((value, scope))
         return assigned
+
+    def set_on_instances(self, owner: Scope, name: str) -> Iterator[Assigned]:
+        """What is assigned to an attribute in derived classes or through a name: `trainer.cfg = ...`; None: unknown."""
+        family = [owner, *self._derived(owner)]
+        for attribute, at in self.tree.attributes:
+            if attribute.attr.value != name or not self._is_instance(attribute.value, at, family):
+                continue
+            statement = self.tree.parents[attribute]
+            if isinstance(statement, cst.AssignTarget):
+                yield cst.ensure_type(self.tree.parents[statement], cst.Assign).value, at
+            elif isinstance(statement, cst.AnnAssign | cst.AugAssign) and statement.target is attribute:
+                yield statement.value, at
+            elif isinstance(statement, cst.Element):
+                if isinstance(self.tree.parents[self.tree.parents[statement]], cst.AssignTarget):
+                    yield None, at
+            elif isinstance(statement, cst.Del):
+                yield None, at
+
+    def _is_instance(self, value: cst.BaseExpression, at: Scope, family: Sequence[Scope]) -> bool:
+        """Whether a name is `self` in one of some classes, or given an instance of one."""
+        if not isinstance(value, cst.Name):
+            return False
+        method = at.function()
+        if method.parent in family and value.value == first_parameter(method):
+            return True
+        names = [item.node.name.value for item in family if isinstance(item.node, cst.ClassDef)]
+        return any(
+            isinstance(binding.value, cst.Call) and called_name(binding.value) in names
+            for binding in at.resolve(value.value)
+        )
+
+    def constructs_all(self, owner: Scope, name: str) -> bool:
+        """Whether every derived class with a constructor of its own runs its base's, or sets the attribute itself."""
+        for derived in self._derived(owner):
+            for binding in derived.bindings.get("__init__", []):
+                runs = any(
+                    isinstance(node, cst.Call) and called_name(node) == "__init__" for node in descendants(binding.node)
+                )
+                if not runs and name not in self.self_attributes(derived):
+                    return False
+        return True
+
+    def _derived(self, owner: Scope) -> Iterator[Scope]:
+        for scope in self.tree.all_scopes:
+            if isinstance(scope.node, cst.ClassDef) and owner.node in [*bases(self.tree, scope.node)]:
+                yield scope
 
 
 def argument_for(function: cst.FunctionDef, call: cst.Call, name: str, *, is_method: bool) -> cst.BaseExpression | None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import libcst as cst
 
-from energy_patch.locate.callers import Callers, Use, first_parameter
+from energy_patch.locate.callers import Assigned, Callers, Use, first_parameter
 from energy_patch.locate.config_classes import breaks_subclasses, dataclasses_of, field_names
 from energy_patch.locate.dominance import Dominance, may_be_none
 from energy_patch.locate.instances import Instances
@@ -59,11 +59,29 @@ class ConfigNames:
         receiver = first_parameter(method)
         if owner is not None and method.parent is owner and receiver is not None:
             for target, assigned in self._callers.self_attributes(owner).items():
-                if all(self._is_config_value(value, where) for value, where in assigned) and (
+                if self._is_config_attribute(owner, target, assigned) and (
                     at is None or any(self._sets_attribute(where, method, value, at) for value, where in assigned)
                 ):
                     return f"{receiver}.{target}"
         return None
+
+    def _is_config_attribute(self, owner: Scope, target: str, assigned: Sequence[Assigned]) -> bool:
+        """Whether an attribute of every instance of a class, and of those derived from it, holds the config."""
+        key = (id(owner), f"attribute {target}")
+        if key in self._asked:
+            return False
+        self._asked.add(key)
+        try:
+            return (
+                all(self._is_config_value(value, where) for value, where in assigned)
+                and self._callers.constructs_all(owner, target)
+                and all(
+                    self._is_config_value(value, where)
+                    for value, where in self._callers.set_on_instances(owner, target)
+                )
+            )
+        finally:
+            self._asked.discard(key)
 
     def _sets_attribute(self, where: Scope, method: Scope, value: cst.CSTNode | None, at: cst.CSTNode) -> bool:
         """Whether `self.cfg = value` in a constructor always comes before a node in a method is reached."""

@@ -36,11 +36,19 @@ def subclasses(tree: Tree, node: cst.ClassDef) -> list[cst.ClassDef]:
 
 def bases(tree: Tree, node: cst.ClassDef) -> Iterator[cst.ClassDef]:
     """The classes of this file that a class is derived from, the nearest first."""
-    for argument in node.bases:
-        for binding in tree.root.resolve(dotted_name(argument.value) or ""):
+    for name in base_names(node):
+        for binding in tree.root.resolve(name):
             if isinstance(binding.node, cst.ClassDef) and binding.node is not node:
                 yield binding.node
                 yield from bases(tree, binding.node)
+
+
+def base_names(node: cst.ClassDef) -> Iterator[str]:
+    """What a class is derived from, by name; `Base` for `Base[int]`."""
+    for argument in node.bases:
+        base = argument.value.value if isinstance(argument.value, cst.Subscript) else argument.value
+        if (name := dotted_name(base)) is not None:
+            yield name
 
 
 def dataclasses_of(tree: Tree) -> Iterator[cst.ClassDef]:

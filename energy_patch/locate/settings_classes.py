@@ -8,7 +8,13 @@ from collections.abc import Iterator
 import libcst as cst
 
 from energy_patch.locate.callers import first_parameter
-from energy_patch.locate.config_classes import annotated_class, annotated_fields, dataclasses_of, field_names
+from energy_patch.locate.config_classes import (
+    annotated_class,
+    annotated_fields,
+    base_names,
+    dataclasses_of,
+    field_names,
+)
 from energy_patch.locate.field_walks import Meaning, is_taken_apart
 from energy_patch.locate.instances import PARSERS, Instances
 from energy_patch.syntax.nodes import all_parameters, called_name, descendants, dotted_name, last_name
@@ -35,7 +41,7 @@ ENUMS = ("Enum", "Flag")
 
 def is_known_config(tree: Tree, node: cst.ClassDef) -> bool:
     """Whether a class is a config by its name or a base's, or because a library fills it."""
-    named = [node.name.value, *(called_name(_unsubscripted(item.value)) for item in node.bases)]
+    named = [node.name.value, *base_names(node)]
     return any(NAME.search(name) for name in named) or _is_filled(tree, node)
 
 
@@ -50,10 +56,6 @@ def holds_settings(instances: Instances) -> bool:
     if is_known_config(tree, node):
         return True
     return _holds_values(tree, node) and not _is_written_to(tree, node, means)
-
-
-def _unsubscripted(node: cst.BaseExpression) -> cst.BaseExpression:
-    return node.value if isinstance(node, cst.Subscript) else node
 
 
 def _has_slots(node: cst.ClassDef) -> bool:
@@ -122,7 +124,7 @@ def _is_value_type(tree: Tree, node: cst.CSTNode, inside: frozenset[cst.ClassDef
 
 
 def _is_enum(node: cst.ClassDef) -> bool:
-    return any(called_name(item.value).endswith(ENUMS) for item in node.bases)
+    return any(name.endswith(ENUMS) for name in base_names(node))
 
 
 def _is_nested(tree: Tree, node: cst.ClassDef, inside: frozenset[cst.ClassDef]) -> bool:

@@ -127,9 +127,9 @@ class ConfigNames:
         return OUT_OF_REACH
 
     def _is_config(self, name: str, scope: Scope) -> bool:
-        return self._instances is not None and all(
-            self._is_config_binding(name, binding, scope) for binding in scope.bindings[name]
-        )
+        if self._instances is None or name in scope.deleted:
+            return False
+        return all(self._is_config_binding(name, binding, scope) for binding in scope.bindings[name])
 
     def _is_config_binding(self, name: str, binding: Binding, scope: Scope) -> bool:
         assert self._instances is not None

@@ -26,12 +26,13 @@ class Binding:
 
 @dataclass(eq=False)
 class Scope:
-    """A lexical scope, its bindings in source order, and the names that it declares global or nonlocal."""
+    """A lexical scope: its bindings in source order, and the names that it declares global or nonlocal, or deletes."""
 
     node: cst.CSTNode
     parent: Scope | None
     bindings: dict[str, list[Binding]] = field(default_factory=dict)
     declared_outer: dict[str, Literal["global", "nonlocal"]] = field(default_factory=dict)
+    deleted: set[str] = field(default_factory=set)
 
     @property
     def is_class(self) -> bool:

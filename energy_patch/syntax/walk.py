@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -13,7 +13,7 @@ from energy_patch.syntax.scopes import Binding, BindingKind, Comprehension, Scop
 
 BINDING = (
     *(cst.Assign, cst.AnnAssign, cst.AugAssign, cst.NamedExpr, cst.For, cst.CompFor, cst.AsName),
-    *(cst.Global, cst.Nonlocal, cst.MatchAs, cst.MatchStar, cst.MatchMapping),
+    *(cst.Global, cst.Nonlocal, cst.Del, cst.MatchAs, cst.MatchStar, cst.MatchMapping),
 )
 
 
@@ -28,6 +28,7 @@ class Walk:
     names: list[tuple[cst.Name, Scope]] = field(default_factory=list)
     attributes: list[tuple[cst.Attribute, Scope]] = field(default_factory=list)
     all_scopes: list[Scope] = field(default_factory=list)
+    annotations: list[tuple[cst.AnnAssign, Scope]] = field(default_factory=list)
 
 
 def walk(module: cst.Module) -> Walk:
@@ -35,6 +36,7 @@ def walk(module: cst.Module) -> Walk:
     root = Scope(module, None)
     found = Walk(root, all_scopes=[root])
     _Walker(found).walk(module, root)
+    _bind_annotated(found)
     _move_declared(found)
     return found
 
@@ -144,6 +146,10 @@ class _Walker:
                     self._target(target.target, "assign", node, node.value, scope)
             case cst.AnnAssign(value=cst.BaseExpression()):
                 self._target(node.target, "assign", node, node.value, scope)
+            case cst.AnnAssign():
+                self.found.annotations.append((node, scope))
+            case cst.Del():
+                scope.deleted.update(_deleted(node.target))
             case cst.AugAssign():
                 self._target(node.target, "augment", node, node.value, scope)
             case cst.NamedExpr():
@@ -186,6 +192,22 @@ class _Walker:
                 self._target(element.value, kind, node, value, scope)
 
 
+def _deleted(target: cst.BaseExpression) -> Iterator[str]:
+    if isinstance(target, cst.Name):
+        yield target.value
+    elif isinstance(target, cst.Tuple | cst.List):
+        for element in target.elements:
+            yield from _deleted(element.value)
+
+
+def _bind_annotated(found: Walk) -> None:
+    """A bare annotation in a function makes a name local to it, where nothing else does."""
+    for node, scope in found.annotations:
+        name = node.target.value if isinstance(node.target, cst.Name) else ""
+        if name and isinstance(scope.node, cst.FunctionDef) and name not in scope.bindings:
+            scope.bind(name, Binding("other", node))
+
+
 def _move_declared(found: Walk) -> None:
     """Give the bindings of names declared global or nonlocal to the scope that owns them."""
     for scope in found.all_scopes:
@@ -199,3 +221,5 @@ def _move_declared(found: Walk) -> None:
                     owner = owner.parent
             for binding in scope.bindings.pop(name, []):
                 (owner or found.root).bind(name, binding)
+            if name in scope.deleted:
+                (owner or found.root).deleted.add(name)

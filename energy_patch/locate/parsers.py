@@ -111,14 +111,24 @@ def _fields(parser: Parser) -> Iterator[ConfigField]:
         kind, default = given.get("type"), given.get("default")
         span = Span(*parser.tree.span(default or call))
         value = Span(*outer_span(parser.tree, default.value)) if default else None
+        annotation = parser.tree.text(kind.value) if kind else "str"
         yield ConfigField(
             name=name,
-            annotation=parser.tree.text(kind.value) if kind else "str",
+            annotation=f"{annotation} | None" if _may_be_none(call, given) else annotation,
             default=parser.tree.source.text[value.start : value.end] if value else None,
             statement=span,
             value=value,
             line=parser.tree.line(call),
         )
+
+
+def _may_be_none(call: cst.Call, given: dict[str, cst.Arg]) -> bool:
+    """Whether an option has no value where the command line does not give it."""
+    if "default" in given:
+        return dotted_name(given["default"].value) == "None"
+    flag = call.args[0].value if call.args else None
+    is_flag = isinstance(flag, cst.SimpleString) and str(flag.evaluated_value).startswith("-")
+    return is_flag and "required" not in given
 
 
 def _destination(call: cst.Call) -> str | None:

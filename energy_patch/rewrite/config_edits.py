@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from energy_patch.locate.facts import Call, Config, ConfigField
 from energy_patch.refusal import Refusal
 from energy_patch.rewrite.draft import Draft, NewParameter
@@ -14,6 +16,8 @@ from energy_patch.rewrite.temperature import (
 )
 from energy_patch.strategies.base import TAU, Option
 from energy_patch.strategies.registry import strategies
+
+OPTIONAL = re.compile(r"(?:\w+\.)?Optional\[(\w+)\]|(\w+) *\| *None|None *\| *(\w+)|(?:\w+\.)?Union\[(\w+), *None\]")
 
 
 def config_value(draft: Draft, call: Call, keyword: str, name: str) -> str:
@@ -105,7 +109,10 @@ def _reuse(draft: Draft, existing: ConfigField, option: Option) -> None:
         Refusal: `conflict`, where it has another type, or another value than the one that was asked for.
     """
     wanted = {"float": ("float", "int"), "int": ("int",), "str": ("str",)}[type(option.default).__name__]
-    if existing.annotation.strip("\"'") not in wanted:
+    kind = existing.annotation.strip("\"'")
+    if existing.number is not None and (optional := OPTIONAL.fullmatch(kind)) is not None:
+        kind = next(filter(None, optional.groups()))
+    if kind not in wanted:
         message = (
             f"the config already has a field {existing.name}: {existing.annotation}, which is no "
             f"{wanted[0]}; give it another name"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import Command
 
 SCRIPT = """\
@@ -44,3 +46,22 @@ def test_an_option_below_the_parsing_is_no_place(tmp_path: Path, energy_patch: C
     assert energy_patch("apply", script).exit_code == 0
     assert "tau=0.07" in script.read_text()
     assert "--energy_tau" not in script.read_text()
+
+
+@pytest.mark.parametrize("given", ["type=float", "type=float, default=None"])
+def test_an_own_option_that_may_be_none_is_no_temperature(given: str, tmp_path: Path, energy_patch: Command) -> None:
+    script = tmp_path / "train.py"
+    text = SCRIPT.replace('"--lr", type=float, default=1e-3', f'"--energy-tau", {given}')
+    script.write_text(text)
+    answer = energy_patch("apply", "--json", script).json["scripts"][0]
+    assert (answer["reason"], answer["line"]) == ("conflict", 5)
+    assert "energy_tau: float | None, which is no float" in answer["message"]
+    assert script.read_text() == text
+
+
+@pytest.mark.parametrize("option", ['"--energy-tau", type=float, required=True', '"energy_tau", type=float'])
+def test_an_own_option_that_must_be_given_is_read(option: str, tmp_path: Path, energy_patch: Command) -> None:
+    script = tmp_path / "train.py"
+    script.write_text(SCRIPT.replace('"--lr", type=float, default=1e-3', option))
+    assert energy_patch("apply", script).exit_code == 0
+    assert "tau=args.energy_tau" in script.read_text()

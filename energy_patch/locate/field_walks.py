@@ -61,7 +61,11 @@ def is_taken_apart(tree: Tree, means: Meaning) -> bool:
         is_values = isinstance(taken, cst.Attribute) and taken.attr.value == "values"
         if kind == "astuple" or (walked is None and is_values):
             return True
-        if walked is not None and _needs_known_fields(walked, is_by_field=kind == "fields"):
+        if walked is None:
+            continue
+        loops = [node for node in descendants(walked) if isinstance(node, cst.For | cst.CompFor)]
+        values = {_value_name(loop, is_values=is_values) for loop in loops} if kind != "fields" else None
+        if _needs_known_fields(walked, values):
             return True
     return False
 
@@ -79,32 +83,38 @@ def _walked(tree: Tree, iterated: cst.CSTNode) -> cst.CSTNode | None:
     return None
 
 
-def _needs_known_fields(walked: cst.CSTNode, *, is_by_field: bool) -> bool:
-    """Whether a walk over fields does with each what may not be done with a new one; one that looks first does not."""
+def _needs_known_fields(walked: cst.CSTNode, values: set[str] | None) -> bool:
+    """Whether a walk over fields does with each what may not be done with a new one; one that looks first does not.
+
+    `values` are the names that it gives the fields' values, None where it is given the fields themselves.
+    """
     nodes = [*descendants(walked)]
     if any(isinstance(node, cst.In | cst.NotIn) for node in nodes):
         return False
     called = {called_name(node.func) for node in nodes if isinstance(node, cst.Call)}
     if called & {"isinstance", "hasattr", "is_tensor"}:
         return False
-    held = set() if is_by_field else {_held(node) for node in nodes if isinstance(node, cst.For | cst.CompFor)} - {""}
     stored = {node.target for node in nodes if isinstance(node, cst.AssignTarget)}
-    return "setattr" in called or any(_uses_value(node, held) for node in nodes if node not in stored)
+    return "setattr" in called or any(_uses_value(node, values) for node in nodes if node not in stored)
 
 
-def _held(loop: cst.For | cst.CompFor) -> str:
+def _value_name(loop: cst.For | cst.CompFor, *, is_values: bool) -> str:
     """The name that a walk over a dictionary gives the values: `v` of `k, v`."""
-    target = loop.target
-    return last_name(target.elements[-1].value if isinstance(target, cst.Tuple) else target)
+    if isinstance(loop.target, cst.Tuple):
+        return last_name(loop.target.elements[-1].value)
+    return last_name(loop.target) if is_values else ""
 
 
-def _uses_value(node: cst.CSTNode, held: set[str]) -> bool:
+def _uses_value(node: cst.CSTNode, values: set[str] | None) -> bool:
     """Whether a field's value is computed with, or something else is looked up by a field's name."""
     if isinstance(node, cst.Subscript):
-        return any(isinstance(part, cst.Attribute) and part.attr.value == "name" for part in descendants(node))
+        return values is None and any(
+            isinstance(part, cst.Attribute) and part.attr.value == "name" for part in descendants(node)
+        )
     operands = [*children(node)] if isinstance(node, cst.BinaryOperation) else []
     operands += [node.value] if isinstance(node, cst.Attribute) else []
     return any(
-        (isinstance(item, cst.Call) and called_name(item.func) == "getattr") or last_name(item) in held
+        (isinstance(item, cst.Call) and called_name(item.func) == "getattr")
+        or last_name(item) in (values or set()) - {""}
         for item in operands
     )

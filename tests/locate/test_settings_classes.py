@@ -36,6 +36,9 @@ SETTINGS = {
     "walked to be shown": "@dataclass\nclass Trial:\n    lr: float = 1.0\n    def shown(self):\n"
     "        lines = [f'{f.name}: {getattr(self, f.name)}' for f in fields(self)]\n        d = {}\n"
     "        for f in fields(self):\n            d[f.name] = getattr(self, f.name)\n        return lines, d\n",
+    "walked by names": "@dataclass\nclass Trial:\n    lr: float = 1.0\n    name: str = ''\n    def shown(self):\n"
+    "        for k in asdict(self):\n            print(k.upper())\n"
+    "        return {k: log[self.name] for k, v in vars(self).items()}\n",
     "walked with a look at each": "@dataclass\nclass Trial:\n    lr: float = 1.0\n    @classmethod\n"
     "    def read(cls, d):\n        return cls(**{f.name: d[f.name] for f in fields(cls) if f.name in d})\n"
     "    def plain(self):\n"
@@ -69,6 +72,8 @@ OTHERS = {
     "        return type(self)(*(getattr(self, f.name).to(d) for f in fields(self)))\n",
     "walked to be averaged": "@dataclass\nclass TrialConfig:\n    x: float\n    def mean(self, n):\n"
     "        return type(self)(**{k: v / n for k, v in vars(self).items()})\n",
+    "walked by values": "@dataclass\nclass TrialConfig:\n    x: float = 0.0\n    def total(self):\n"
+    "        return [v.mean() for v in vars(self).values()]\n",
     "walked to be reset": "@dataclass\nclass TrialConfig:\n    x: float = 0.0\n    def reset(self):\n"
     "        for f in fields(type(self)):\n            setattr(self, f.name, 0.0)\n",
     "walked to be read": "@dataclass\nclass TrialConfig:\n    x: float = 0.0\n    @classmethod\n    def read(cls, d):\n"

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from energy_patch.files.folder import inspect_folder
+from energy_patch.files.folder import inspect_folder, refuse_namesake
 from energy_patch.files.modules import leftovers, module_writes, modules_of, refuse_edited
 from energy_patch.files.present import imports_ours, python_files
 from energy_patch.files.templates import template_names
@@ -50,8 +50,10 @@ def apply_changes(folder: Path, files: Sequence[FilePatch]) -> ChangeSet:
     A script whose bytes stay as they are keeps its entry; modules that it lost are copied again.
 
     Raises:
-        Refusal: `conflict`, where a module that a changing script needs was edited, or the folder is somebody else's.
+        Refusal: `conflict`, where a module that a changing script needs was edited, or the folder or a module of that
+            name is somebody else's.
     """
+    refuse_namesake(folder)
     state = inspect_folder(folder)
     record = state.record or Record()
     ours = folder / FOLDER_NAME

@@ -115,6 +115,20 @@ def inspect_folder(folder: Path) -> FolderState:
     return FolderState(True, present.record, modules, raw, present.known_by)
 
 
+def refuse_namesake(folder: Path) -> None:
+    """Refuse a folder whose scripts may import a module of the user's that Python would not find beside ours.
+
+    Raises:
+        Refusal: `conflict`.
+    """
+    namesake = f"{FOLDER_NAME}.py"
+    if (folder / namesake).exists():
+        message = (
+            f"{namesake} beside the script would be hidden by the folder {FOLDER_NAME}/; rename it and its imports"
+        )
+        raise Refusal("conflict", f"{message}, and run again")
+
+
 def is_by_product(path: Path) -> bool:
     """Whether a file comes from running Python or from a run of ours that was killed."""
     stale = path.name.startswith(TEMPORARY_PREFIX) and path.name.endswith(TEMPORARY_SUFFIX)

@@ -95,6 +95,20 @@ def test_a_foreign_folder_stays(tmp_path: Path, energy_patch: Command) -> None:
     assert snapshot(tmp_path) == before
 
 
+def test_a_module_that_our_folder_would_hide(tmp_path: Path, energy_patch: Command) -> None:
+    script = tmp_path / "train.py"
+    script.write_text(f"from energy_losses import margin\n{call('m, h, a, mask')}")
+    (tmp_path / "energy_losses.py").write_text("margin = 1\n")
+    before = snapshot(tmp_path)
+    for option in ("--json", "--check", "--dry-run"):
+        assert energy_patch("apply", option, script).exit_code == 1
+    told = energy_patch("apply", script).stderr
+    assert "refused (conflict): energy_losses.py beside the script would be hidden by the folder energy_losses/" in told
+    assert told.count("\n") == 1
+    assert energy_patch("revert", script).exit_code == 0
+    assert snapshot(tmp_path) == before
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [

@@ -100,8 +100,7 @@ def _token_splices(script: TokenizedScript, place: FoundRegion) -> Iterator[Edit
     pattern, match, before = place.pattern, place.match, place.region.before
     after_tokens = list(pattern.tokens[pattern.anchor :])
     before_tokens = core_tokens(place.region)[1]
-    matcher = SequenceMatcher(None, [t.text for t in after_tokens], [t.text for t in before_tokens], autojunk=False)
-    for tag, i1, i2, j1, j2 in matcher.get_opcodes():
+    for tag, i1, i2, j1, j2 in _opcodes([t.text for t in after_tokens], [t.text for t in before_tokens]):
         first, last = i1 + pattern.anchor, i2 + pattern.anchor
         if tag == "equal":
             continue
@@ -118,6 +117,17 @@ def _token_splices(script: TokenizedScript, place: FoundRegion) -> Iterator[Edit
         else:
             leads = pattern.lead and first == pattern.anchor
             yield _removal(script, start, end, leads)
+
+
+def _opcodes(after: list[str], before: list[str]) -> Iterator[tuple[str, int, int, int, int]]:
+    """As `SequenceMatcher` has them, but what both end with stays together: a call's last bracket is its own."""
+    tail = 0
+    while tail < min(len(after), len(before)) and after[-1 - tail] == before[-1 - tail]:
+        tail += 1
+    end, old_end = len(after) - tail, len(before) - tail
+    yield from SequenceMatcher(None, after[:end], before[:old_end], autojunk=False).get_opcodes()
+    if tail:
+        yield "equal", end, len(after), old_end, len(before)
 
 
 def _insertion(

@@ -102,6 +102,27 @@ def test_only_what_the_patch_changed_is_put_back_in_a_reformatted_call() -> None
     )
 
 
+INLINE = (
+    "«energy_inbatch_swap_infonce(model, h, a)¦new_infonce(replicate(model), h, a, tau=0.07, "
+    "world_size=dist.get_world_size() if dist.is_initialized() else 1)»[0]"
+)
+IN_ONE_LINE = {
+    "a function": f"def step(model, h, a): {INLINE}.backward()\n",
+    "a lambda": f"step = lambda model, h, a: {INLINE}.backward()\n",
+    "elif": f"if a is None:\n    train(model)\nelif {INLINE} > 0.1:\n    stop(model)\n",
+    "while": f"while {INLINE}.item() > 0.5:\n    train(model)\n",
+    "match": f"match {INLINE}:\n    case 1:\n        train(model)\n",
+}
+
+
+@pytest.mark.parametrize("name", IN_ONE_LINE)
+@pytest.mark.parametrize("style", ["40", "88", "joined"])
+def test_a_rank_count_within_the_call_that_a_formatter_wrapped(name: str, style: str) -> None:
+    patch = read_marked(IN_ONE_LINE[name])
+    formatted = ruff("format", *STYLES[style], text=patch.after)
+    assert plainly(take_back(formatted, patch), style) == plainly(patch.before, style)
+
+
 # Edits that have nothing to do with the patch stay, byte for byte: what is replaced in the patched text, and by what.
 ELSEWHERE = {
     "above all": ("import os\n", "import os\nimport sys\n"),

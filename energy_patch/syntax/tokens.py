@@ -98,7 +98,8 @@ def partners(tokens: list[Token]) -> dict[int, int]:
 
 
 def same(one: Token, other: Token) -> bool:
-    """Whether two tokens mean the same: quotes, a comment's first blank, letter case in numbers do not count."""
+    """Whether two tokens mean the same: quotes, a comment's first blank, and how a number's zeros and letters are
+    written do not count."""
     if one.text == other.text:
         return True
     return one.kind == other.kind and _normal(one.kind, one.text) == _normal(other.kind, other.text)
@@ -109,7 +110,7 @@ def _normal(kind: str, text: str) -> str:
     if kind == COMMENT:
         return "#" + text[1:].strip()
     if kind == NUMBER:
-        return text.lower()
+        return re.sub(r"\.(?!\d)", ".0", re.sub(r"^\.", "0.", text.lower()))
     if kind == STRING:
         return _normal_string(text)
     return text

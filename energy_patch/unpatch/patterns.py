@@ -7,7 +7,7 @@ from functools import cached_property
 
 from energy_patch.record.schema import Region
 from energy_patch.syntax.source import LINE_END
-from energy_patch.syntax.tokens import COMMENT, NUMBER, OPENERS, Token, lex, partners
+from energy_patch.syntax.tokens import COMMENT, NUMBER, OPENERS, STRING, Token, lex, partners
 
 SEPARATORS = (",", ";")
 
@@ -53,7 +53,7 @@ def make_pattern(region: Region) -> Pattern:
     lead = any(token.start < core[0].start for token in separators if core)
     trail = any(token.start >= core[-1].end for token in separators if core)
     wildcards = _wildcards(core) if region.tunable else ()
-    if core and not any(token.word for token in core):
+    if core and not any(token.word or token.kind == STRING for token in core):
         return _anchored(region, core, lead, trail)
     return Pattern(tuple(core), 0, wildcards, lead, trail)
 

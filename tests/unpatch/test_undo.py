@@ -231,6 +231,13 @@ def test_a_bare_value_is_found_by_the_name_before_it() -> None:
     assert current_entry(record, "train.py", patch.before.encode() + b"# put back, and edited\n") is None
 
 
+def test_names_added_to_a_list_of_names() -> None:
+    patch = read_marked('log = Log(["loss", "energy"«¦, "energy_top1", "energy_margin"»])\n', names=())
+    assert take_back(f"{patch.after}x = 1\n", patch) == f"{patch.before}x = 1\n"
+    wrapped = ruff("format", *STYLES["40"], text=patch.after)
+    assert plainly(take_back(wrapped, patch), "88") == patch.before
+
+
 def test_a_field_that_a_formatter_wrapped_together_with_its_comment() -> None:
     patch = read_marked(
         "class C:\n    «!grad_accumulation_steps: int = 1¦grad_accumulation_steps: int = 2»  # Per rank and step\n",

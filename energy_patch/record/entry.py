@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections import Counter
+from collections.abc import Iterator
+from itertools import groupby
 
 from energy_patch.record.schema import Region, ScriptEntry, sha256
 from energy_patch.rewrite.edits import Edit, apply_edits
 from energy_patch.rewrite.plan import Plan, PlannedEdit
 from energy_patch.syntax.source import LINE_END
-from energy_patch.syntax.tokens import COMMENT, identifiers, lex
+from energy_patch.syntax.tokens import COMMENT, STRING, Token, identifiers, lex
 
 
 def make_entry(plan: Plan, patched: bytes, modules: tuple[str, ...]) -> ScriptEntry:
@@ -58,8 +61,7 @@ def _findable(plan: Plan) -> list[tuple[Edit, PlannedEdit]]:
     """The edits in order; one that is a mere separator becomes one with the edit that it was made for."""
     found: list[tuple[Edit, PlannedEdit]] = []
     waiting: Edit | None = None
-    for planned in sorted(plan.edits, key=lambda planned: (planned.edit.start, planned.edit.end)):
-        edit = planned.edit
+    for edit, planned in _of_whole_strings(plan):
         if waiting is not None:
             between = plan.source.text[waiting.end : edit.start]
             if any(token.kind != COMMENT for token in lex(between)):
@@ -72,6 +74,26 @@ def _findable(plan: Plan) -> list[tuple[Edit, PlannedEdit]]:
     if waiting is not None:
         raise ValueError(f"nothing of edit {waiting} could be found again")
     return found
+
+
+def _of_whole_strings(plan: Plan) -> Iterator[tuple[Edit, PlannedEdit]]:
+    """The edits in order; those within one f-string become one of this string, which is a single token."""
+    strings = [token for token in lex(plan.source.text) if token.kind == STRING]
+    starts = [token.start for token in strings]
+
+    def around(planned: PlannedEdit) -> Token | None:
+        before = strings[: bisect_left(starts, planned.edit.start)][-1:]
+        return before[0] if before and planned.edit.start < before[0].end else None
+
+    ordered = sorted(plan.edits, key=lambda planned: (planned.edit.start, planned.edit.end))
+    for string, group in groupby(ordered, key=around):
+        members = list(group)
+        if string is None:
+            yield from ((planned.edit, planned) for planned in members)
+            continue
+        inside = [planned.edit for planned in members]
+        shifted = [Edit(edit.start - string.start, edit.end - string.start, edit.text) for edit in inside]
+        yield Edit(string.start, string.end, apply_edits(string.text, shifted)), members[0]
 
 
 def _leading_space(text: str) -> int:

@@ -231,6 +231,24 @@ def test_a_bare_value_is_found_by_the_name_before_it() -> None:
     assert current_entry(record, "train.py", patch.before.encode() + b"# put back, and edited\n") is None
 
 
+CALL = "«old(m, h, a)¦new(m, h, a, tau=0.07, world_size=world_size)»"
+IN_A_STRING = {
+    "in one line": f'    print(f"loss {{{CALL}[1]:.4f}}")\n',
+    "in several": f'    print(f"""\nloss {{{CALL}[1]:.4f}}\n""")\n',
+    "two": f'    print(f"{{{CALL}[1]:.4f}} {{{CALL}}}", {CALL}, f"{{{CALL}}}")\n',
+    "one in another": f"    print(f\"{{x + f'{{{CALL}}}'}}\")\n",
+}
+
+
+@pytest.mark.parametrize("name", IN_A_STRING)
+def test_calls_in_f_strings(name: str) -> None:
+    patch = read_marked(f"def step(m, h, a):\n    lr = 1e-4\n{IN_A_STRING[name]}")
+    assert undo(patch.source(), patch.entry).text == patch.before
+    assert take_back(patch.after.replace("1e-4", "3e-4"), patch) == patch.before.replace("1e-4", "3e-4")
+    formatted = ruff("format", *STYLES["40"], text=patch.after)
+    assert plainly(take_back(formatted, patch), "88") == plainly(patch.before, "88")
+
+
 def test_names_added_to_a_list_of_names() -> None:
     patch = read_marked('log = Log(["loss", "energy"«¦, "energy_top1", "energy_margin"»])\n', names=())
     assert take_back(f"{patch.after}x = 1\n", patch) == f"{patch.before}x = 1\n"

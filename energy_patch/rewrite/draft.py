@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 from energy_patch.locate.facts import Call, Facts
-from energy_patch.refusal import renumbered
+from energy_patch.refusal import Refusal, renumbered
 from energy_patch.rewrite.edits import Edit
 from energy_patch.rewrite.passed import PassedTemperatures
 from energy_patch.rewrite.plan import Plan, PlannedEdit
@@ -91,18 +92,33 @@ class Draft:
         return parameters[field_name].name
 
     def plan(self, recorded: dict[str, Value]) -> Plan:
-        """The finished plan; `recorded` is what to remember of the options."""
+        """The finished plan; `recorded` is what to remember of the options.
+
+        Raises:
+            Refusal: `unsupported`, where a call that changes stands among the arguments of another that does.
+        """
+        edits = sorted(self.edits, key=_place)
+        self._refuse_nested(edits)
         modules = {f"{module.rpartition('.')[2]}.py" for module in self.imports}
         return Plan(
             source=self.source,
             strategy=self.strategy.name,
             options=recorded,
-            edits=tuple(sorted(self.edits, key=_place)),
+            edits=tuple(edits),
             modules=tuple(sorted(modules)),
             names=tuple(sorted(self.names)),
             notes=tuple(renumbered(note, self._line_after) for note in self.notes),
             loss=self.strategy.loss,
         )
+
+    def _refuse_nested(self, edits: Sequence[PlannedEdit]) -> None:
+        for outer, inner in pairwise(planned.edit for planned in edits):
+            if inner.start < outer.end:
+                message = (
+                    f"this call stands among the arguments of the one on line {self.source.line_of(outer.start)}, and "
+                    "both have to change; compute it on a line of its own above that one and run again"
+                )
+                raise Refusal("unsupported", message, line=self.source.line_of(inner.start))
 
     def _line_after(self, line: int) -> int:
         """The line in the patched script of a line of the original."""

@@ -93,11 +93,17 @@ FOLLOWED = {
     "labs_two_taus": Followed((("tau=cfg.tau", "tau=0.1"),), ""),
     "log_metrics_in_two_dictionaries": Followed((), ""),
     "log_metrics_without_a_dictionary": Followed((), ""),
+    "loss_among_the_arguments_of_another": Followed(
+        ((f"        {CALL}[1],\n", "        b,\n"), ("    return energy", f"    b = {CALL}[1]\n    return energy")),
+    ),
     "loss_behind_a_function_that_only_rank_0_calls": change("if is_main_process:", "if True:"),
     "loss_on_one_rank": change("if dist.get_rank() == 0:", "with torch.no_grad():"),
     "no_call": change("import torch", f"{DIRECT}\n{CALL}"),
     "none_where_the_import_fails": change("energy_inbatch_swap_infonce = None", "raise"),
     "other_ranks_end_without_an_error": change("SystemExit(0)", "SystemExit(1)"),
+    "own_call_among_the_arguments_of_the_loss": change(
+        "return energy_inbatch_swap_infonce(m, h, part(m, h, a))", f"a = part(m, h, a)\n    return {CALL}"
+    ),
     "passed_around": change("loss = energy_inbatch_swap_infonce\n", f"loss = {CALL}\n"),
     "rebound": Followed((("    energy_inbatch_swap_infonce = other", "    another = other"),)),
     "shadowing_local": change("def run(energy_inbatch_swap_infonce, ", "def run(other, "),

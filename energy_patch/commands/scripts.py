@@ -48,7 +48,7 @@ class Scripts:
     def concerns(self, path: Path) -> bool:
         """Whether a file holds the word; one that cannot be read may."""
         try:
-            return self.word.encode() in path.read_bytes()
+            return not path.is_file() or self.word.encode() in path.read_bytes()
         except OSError:
             return True
 
@@ -72,7 +72,12 @@ def _walked(folder: Path) -> Iterator[Path]:
     for place, folders, files in os.walk(folder):
         here = Path(place)
         folders[:] = sorted(name for name in folders if not _is_passed(here / name))
-        yield from (here / name for name in sorted(files) if name.endswith(".py"))
+        yield from (here / name for name in sorted(files) if _is_script(here / name))
+
+
+def _is_script(path: Path) -> bool:
+    """Whether it is a Python file; an editor's lock is hidden, and leads nowhere."""
+    return path.name.endswith(".py") and not path.name.startswith(".") and path.is_file()
 
 
 def _is_passed(folder: Path) -> bool:

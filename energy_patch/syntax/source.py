@@ -80,6 +80,8 @@ def read_source(path: Path) -> Source:
     """
     if path.is_dir():
         raise Refusal("unreadable", "is a folder without Python files; name the training script")
+    if path.exists() and not path.is_file():
+        raise Refusal("unreadable", "is not a regular file; name the training script")
     try:
         raw = path.read_bytes()
     except FileNotFoundError:
@@ -111,7 +113,7 @@ def decode_source(path: Path, raw: bytes) -> Source:
         line = len(RAW_LINE_END.findall(body, 0, error.start)) + 1
         message = f"byte {error.object[error.start]:#04x} is not {encoding}; save it as UTF-8 or declare its encoding"
         raise Refusal("unreadable", message, line=line) from None
-    except UnicodeError as error:
+    except (UnicodeError, LookupError) as error:  # Python knows "encodings" that are none of text, such as rot13
         raise Refusal("unreadable", f"is not {encoding} ({error}); save it as UTF-8") from None
     if not exact:
         raise Refusal("unreadable", f"does not survive decoding as {encoding}; save it as UTF-8")

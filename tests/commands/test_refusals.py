@@ -6,8 +6,10 @@ A refusal is `tests/refusals/NAME.py`, a whole script: its first line has the op
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
+import sys
 from pathlib import Path
 
 import pytest
@@ -67,6 +69,7 @@ def assert_refused(
     [
         (b"import torch\0", None, "NUL"),
         (b"# -*- coding: nonsense -*-\n", 1, "encoding"),
+        (b"# coding: rot13\nk = 1\n", None, "is not rot13"),
         (b"x = 1\ny = '\xff'\n", 2, "0xff is not utf-8"),
         (None, None, "no such file"),
     ],
@@ -81,6 +84,17 @@ def test_unreadable(raw: bytes | None, line: int | None, words: str, tmp_path: P
         assert (ran.exit_code, answer["reason"], answer["line"]) == (1, "unreadable", line)
         assert words in answer["message"]
     assert snapshot(tmp_path) == ({} if raw is None else {"train.py": raw})
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no pipes with names")
+def test_a_pipe_is_not_waited_for(tmp_path: Path, energy_patch: Command) -> None:
+    script = tmp_path / "train.py"
+    os.mkfifo(script)
+    for command in ("apply", "revert", "status", "diagnose"):
+        ran = energy_patch(command, script)
+        assert "is not a regular file" in ran.stdout.decode() + ran.stderr
+    assert energy_patch("apply", script, script.with_name("other.py")).exit_code == 1
+    assert "is a folder without Python files" in energy_patch("apply", tmp_path).stderr
 
 
 def test_a_foreign_folder_stays(tmp_path: Path, energy_patch: Command) -> None:

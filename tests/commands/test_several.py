@@ -212,6 +212,16 @@ def test_a_folder_without_python_files(tmp_path: Path, energy_patch: Command) ->
         assert "refused (unreadable): is a folder without Python files" in ran.stderr + ran.stdout.decode()
 
 
+def test_what_leads_nowhere_or_is_hidden_is_passed_over(folder: Path, energy_patch: Command) -> None:
+    (folder / "scripts" / ".#train.py").symlink_to("me@host:1")
+    (folder / "scripts" / "gone.py").symlink_to("nowhere.py")
+    (folder / "scripts" / "._train.py").write_bytes(b"\0")
+    with working_directory(folder):
+        ran = energy_patch("apply", "--json", "scripts")
+        assert (ran.exit_code, outcomes(ran)) == (0, expected("patched"))
+        assert energy_patch("revert", "scripts").exit_code == 0
+
+
 def test_a_long_list_is_shortened(tmp_path: Path, energy_patch: Command) -> None:
     write_files(tmp_path, {f"f{number:02}.py": "" for number in range(30)} | {"train.py": CALLS})
     with working_directory(tmp_path):

@@ -21,6 +21,7 @@ from energy_patch.files.templates import module_closure
 from energy_patch.files.transaction import ChangeSet, FileChange
 from energy_patch.locate.facts import ORIGINAL_LOSS, Facts
 from energy_patch.locate.written import listed
+from energy_patch.record.codec import is_recordable
 from energy_patch.record.entry import make_entry
 from energy_patch.record.schema import ScriptEntry, described
 from energy_patch.refusal import NotCalled, PatchedThrough, Refusal
@@ -204,6 +205,9 @@ def _file_patch(home: Home, plan: Plan, together: frozenset[Path], *, is_module:
     """A file's patch; a module that is patched for another script, or by itself, stays so if the patch is the same."""
     patched = prove(plan)
     now = home.file(plan.source.path)
+    if not is_recordable(now.name):
+        message = "its name is not UTF-8, so the record of the patch cannot hold it; rename the file and run again"
+        raise Refusal("unsupported", message)
     by_itself = not is_module or (now.entry is not None and now.entry.by_itself)
     entry = replace(make_entry(plan, patched, module_closure(plan.modules)), by_itself=by_itself)
     others = [f"for {name}" for name in home.reaching(now.name) if home.folder / name not in together]

@@ -11,6 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
+from energy_patch.record.codec import is_recordable
 from energy_patch.record.schema import Record, ScriptEntry, sha256
 from energy_patch.refusal import Refusal
 from energy_patch.strategies.base import FOLDER_NAME
@@ -38,7 +39,7 @@ def present_record(folder: Path, record: Record) -> Present:
     found: dict[str, str] = {}
     for name, raw in python_files(folder, record, mentioning=all(map(_imports, known.values()))).items():
         recorded = _recorded_as(name, raw, record, gone)
-        if recorded is not None:
+        if recorded is not None and is_recordable(name):
             found[name] = recorded
     if not found:
         return Present(record, found)

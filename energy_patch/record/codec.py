@@ -23,6 +23,15 @@ def dump_record(record: Record) -> bytes:
     return text.encode("utf-8") + b"\n"
 
 
+def is_recordable(text: str) -> bool:
+    """Whether the record can hold a text; the name of a file may be any bytes on some systems."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _entry_tree(entry: ScriptEntry) -> dict[str, Any]:
     tree = {
         **vars(entry),
@@ -149,10 +158,8 @@ def _list(tree: dict[str, object], key: str) -> list[object]:
 def _text(value: object) -> str:
     if not isinstance(value, str):
         raise _Malformed("is not a record: a text is missing or of another type")
-    try:
-        value.encode("utf-8")
-    except UnicodeEncodeError:
-        raise _Malformed("holds half a surrogate pair, which is no text") from None
+    if not is_recordable(value):
+        raise _Malformed("holds half a surrogate pair, which is no text")
     return value
 
 

@@ -97,6 +97,21 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path, energy_patch: Command) -> None
     assert "is a folder without Python files" in energy_patch("apply", tmp_path).stderr
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="names are text there")
+def test_a_name_that_is_not_utf_8(tmp_path: Path, energy_patch: Command) -> None:
+    script, plain = tmp_path / os.fsdecode(b"tr\xffain.py"), tmp_path / "train.py"
+    script.write_text(call("m, h, a, mask"))
+    ran = energy_patch("apply", script)
+    assert ran.exit_code == 1
+    assert "refused (unsupported): its name is not UTF-8" in ran.stderr
+    script.rename(plain)
+    assert energy_patch("apply", plain).exit_code == 0
+    script.write_bytes(plain.read_bytes())
+    for command in ("status", "apply", "revert"):
+        assert energy_patch(command, plain).exit_code == 0
+    assert (tmp_path / "energy_losses").exists()  # the copy imports it
+
+
 def test_a_foreign_folder_stays(tmp_path: Path, energy_patch: Command) -> None:
     script = tmp_path / "train.py"
     script.write_text(call("m, h, a, mask"))

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from energy_patch.files.present import present_record
+from energy_patch.files.relaid import is_relaid
 from energy_patch.files.templates import template_bytes, template_names
 from energy_patch.record.codec import parse_record
 from energy_patch.record.schema import RECORD_NAME, Record, module_hash
@@ -60,10 +61,12 @@ def check_record_is_there(source: Source) -> None:
 
 @dataclass(frozen=True)
 class Module:
-    """A loss module found beside a script: `edited` where it is neither as recorded nor as in the templates,
-    `outdated` where it is as recorded, and this version of the tool has another."""
+    """A loss module found beside a script: `current` where it is as in the templates, line ends and layout aside;
+    `edited` where it is not, and not as recorded either; `outdated` where it is as recorded, and this version of the
+    tool has another."""
 
     raw: bytes
+    current: bool
     edited: bool
     outdated: bool
 
@@ -138,9 +141,10 @@ def is_by_product(path: Path) -> bool:
 def _inspect_module(path: Path, recorded: str | None, template: bool) -> Module:
     raw = path.read_bytes()
     digest = module_hash(raw)
-    is_current = template and digest == module_hash(template_bytes(path.name))
-    edited = digest != recorded and not is_current
-    return Module(raw, edited, outdated=template and not edited and not is_current)
+    ours = template_bytes(path.name) if template else b""
+    current = template and (digest == module_hash(ours) or is_relaid(raw, ours))
+    edited = digest != recorded and not current
+    return Module(raw, current, edited, outdated=template and not edited and not current)
 
 
 def _foreign(name: str) -> Refusal:

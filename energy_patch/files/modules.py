@@ -9,7 +9,7 @@ from typing import NamedTuple
 from energy_patch.files.folder import FolderState
 from energy_patch.files.templates import module_closure, template_bytes, template_names
 from energy_patch.files.transaction import FileChange
-from energy_patch.record.schema import ScriptEntry, module_hash
+from energy_patch.record.schema import ScriptEntry
 from energy_patch.refusal import Refusal
 from energy_patch.strategies.base import FOLDER_NAME
 
@@ -54,16 +54,14 @@ def refuse_edited(state: FolderState, needed: Collection[str]) -> None:
 
 
 def module_writes(state: FolderState, ours: Path, names: Collection[str]) -> dict[str, FileChange]:
-    """The modules as they should be; a copy whose line ends git converted is left as it is."""
+    """The modules as they should be; a copy whose line ends git converted, or that was formatted, is left as it is."""
     writes: dict[str, FileChange] = {}
     for name in sorted(names):
         module = state.modules.get(name)
         if module is not None and module.edited:
             continue
-        template = template_bytes(name)
         before = module.raw if module else None
-        equal = before is not None and module_hash(before) == module_hash(template)
-        writes[name] = FileChange(ours / name, before, before if equal else template)
+        writes[name] = FileChange(ours / name, before, before if module and module.current else template_bytes(name))
     return writes
 
 

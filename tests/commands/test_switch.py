@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -51,6 +53,27 @@ def script(tmp_path: Path) -> Path:
     path = tmp_path / "train.py"
     path.write_bytes(SCRIPT)
     return path
+
+
+STYLES = [["--line-length=60"], ["--config=indent-width=2", "--config=format.quote-style='single'"]]
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_a_formatter_that_went_over_the_modules_stops_nothing(
+    style: list[str], script: Path, energy_patch: Command
+) -> None:
+    assert energy_patch("apply", script).exit_code == 0
+    modules = script.with_name("energy_losses")
+    subprocess.run([sys.executable, "-m", "ruff", "format", "--isolated", "--quiet", *style, modules], check=True)
+    formatted = snapshot(modules)
+    assert "edited" not in energy_patch("status", script).stdout.decode()
+    assert energy_patch("apply", "--check", script).exit_code == 0
+    assert energy_patch("apply", "--tau", "0.1", script).exit_code == 0
+    assert energy_patch("apply", "--strategy", "queue", script).exit_code == 0
+    now = snapshot(modules)
+    assert all(now[name] == formatted[name] for name in now if name in formatted and name != "patch.json")
+    assert energy_patch("revert", script).exit_code == 0
+    assert snapshot(script.parent) == {"train.py": SCRIPT}
 
 
 def told(ran: Ran) -> list[str]:

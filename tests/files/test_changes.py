@@ -132,6 +132,38 @@ def test_modules_with_converted_line_ends_are_left_alone(home: Path) -> None:
     assert set(tree(home)) == {"mine.txt", "one.py", "two.py"}
 
 
+RANKS = b'def gather(x, y):\n    """One.\n\n    Two.\n    """  # why\n    return x\n'
+
+
+def test_formatted_modules_are_left_alone_and_go(home: Path, small_templates: Path) -> None:
+    (small_templates / "ranks.py").write_bytes(RANKS)
+    run(home, GLOBAL)
+    path = home / "energy_losses" / "ranks.py"
+    formatted = b"def gather(\n  x, y,\n):\n  '''One.\n\n  Two.\n  '''  #  why\n  return (x)\n"
+    path.write_bytes(formatted)
+    assert names(run(home, GLOBAL)) == ["patch.json"]
+    run(home, QUEUE)
+    assert path.read_bytes() == formatted
+    run(home, None)
+    assert set(tree(home)) == {"mine.txt", "one.py", "two.py"}
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [(b"# why", b"# mine"), (b"x, y", b"x, z"), (b"Two", b"2"), (b"return x", b"return x  # mine")]
+)
+def test_a_formatted_module_that_was_edited_is_an_edited_one(
+    old: bytes, new: bytes, home: Path, small_templates: Path
+) -> None:
+    (small_templates / "ranks.py").write_bytes(RANKS)
+    run(home, GLOBAL)
+    path = home / "energy_losses" / "ranks.py"
+    path.write_bytes(RANKS.replace(b"(x, y)", b"(\n    x, y\n)").replace(old, new))
+    with pytest.raises(Refusal):
+        run(home, QUEUE)
+    run(home, None)
+    assert path.exists()
+
+
 def test_an_edited_module_is_no_reason_to_refuse_where_nothing_changes(home: Path) -> None:
     run(home, GLOBAL)
     (home / "energy_losses" / "ranks.py").write_bytes(b"# mine\n")

@@ -5,12 +5,15 @@ All line numbers are those of the script as it is now.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator
+from dataclasses import replace
 from difflib import SequenceMatcher
 from typing import NamedTuple
 
 from energy_patch.record.schema import Region, ScriptEntry
 from energy_patch.refusal import Refusal
+from energy_patch.rewrite.edits import Edit, apply_edits
 from energy_patch.syntax.source import LINE_END, Source
 from energy_patch.syntax.tokens import lex
 from energy_patch.unpatch.matching import TokenizedScript
@@ -89,15 +92,25 @@ def _now(
             first = max(first, here)
         else:
             last = min(last, here)
+    rest = _without(source, script, places)
     height = len(LINE_END.findall(region.after.strip())) + 1
+    written = _words(region.after)
     shares = {}
     for number in range(first, last + 1):
         below = range(number, min(number + height, last + 1))
-        text = "\n".join(source.line_text(each).lstrip("# \t") for each in below)
-        shares[number] = _share(_words(region.after), _words(text), entry.names)
+        lines = [_words(rest.line_text(each).lstrip("# \t")) for each in below]
+        if not {*written}.isdisjoint(lines[0]):
+            shares[number] = _share(written, [word for line in lines for word in line], entry.names)
     best = max(shares, key=lambda number: shares[number], default=0)
     line = best if shares.get(best, 0.0) >= ENOUGH else None
     return _Now(region, line, _line_above(source, region, first, last))
+
+
+def _without(source: Source, script: TokenizedScript, places: tuple[FoundRegion, ...]) -> Source:
+    """The script with blanks in the place of the regions that are as they were written: nothing became of these."""
+    spans = ((script.tokens[place.match.first].start, script.tokens[place.match.end - 1].end) for place in places)
+    edits = [Edit(start, end, re.sub(r"[^\r\n]", " ", source.text[start:end])) for start, end in spans]
+    return replace(source, text=apply_edits(source.text, edits))
 
 
 def _words(text: str) -> list[str]:

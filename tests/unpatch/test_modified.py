@@ -108,6 +108,7 @@ def test_a_refusal_names_what_changed_and_the_lines_that_would_have_to_go() -> N
 CHANGED_LINES = {
     "commented out": ("        replicate(energy_model)\n", "        # replicate(energy_model)\n", "# replicate"),
     "another argument": ("mask, tau=energy_tau", "mask, tau=0.1", "mask, tau=0.1"),
+    "the parameter's type": ("    energy_tau=0.3\n", "    energy_tau: float = 0.3\n", "energy_tau: float = 0.3\n"),
     "the field's type": ("energy_tau: float = 0.3", "energy_tau: int = 0.3", "energy_tau: int"),
 }
 

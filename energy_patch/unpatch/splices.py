@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from difflib import SequenceMatcher
 
@@ -15,6 +16,7 @@ from energy_patch.unpatch.patterns import core_tokens
 from energy_patch.unpatch.regions import FoundRegion
 
 _BLANKS = " \t\f"
+_DIRECTIVE = re.compile(r"#\s*(?:noqa\b|type:\s*ignore\b|(?:pylint|pyright|isort|ruff|fmt):)[^#]*")
 
 
 def splices_of(script: TokenizedScript, places: list[FoundRegion]) -> tuple[list[Edit], list[FoundRegion]]:
@@ -192,12 +194,12 @@ def _on_one_line(script: TokenizedScript, first: int, last: int) -> bool:
 
 
 def _blank_out(text: str, start: int, end: int) -> Edit:
-    """A span without the blanks that held it apart; whole lines where it fills them."""
+    """A span without the blanks that held it apart; whole lines where it fills them, but for a word to a linter."""
     line_start = max(text.rfind("\n", 0, start), text.rfind("\r", 0, start)) + 1
     match = LINE_END.search(text, end)
     line_end, next_line = match.span() if match else (len(text), len(text))
     before, behind = text[line_start:start], text[end:line_end]
-    if not before.strip() and not behind.strip():
+    if not before.strip() and (not behind.strip() or _DIRECTIVE.fullmatch(behind.strip())):
         return Edit(line_start, next_line, "")
     if not behind.strip():
         return Edit(line_start + len(before.rstrip(_BLANKS)), line_end, "")

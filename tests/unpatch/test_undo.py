@@ -296,6 +296,16 @@ def test_semicolons_and_one_line_suites() -> None:
     refuse("if x: replicate(m)\n", patch)
 
 
+@pytest.mark.parametrize(
+    "comment", ["# noqa", "# noqa: E402, F401", "#type: ignore[import]", "# pylint: disable=C0413"]
+)
+def test_a_word_to_a_linter_goes_with_its_line(comment: str) -> None:
+    text = edited("import replicate\n", f"import replicate  {comment}\n")
+    assert take_back(text) == PATCH.before
+    both = edited("import replicate\n", f"import replicate  {comment} # mine\n")
+    assert f"\n{comment} # mine\n" in take_back(both)
+
+
 @pytest.mark.parametrize("text", ["a = «b¦»\n", "f(a«¦,»)\n", "f(a«¦,»)\ng(b«¦, x»)\n"])
 def test_an_edit_that_leaves_nothing_to_find_is_no_edit_of_ours(text: str) -> None:
     with pytest.raises(ValueError, match="found again"):

@@ -79,9 +79,18 @@ def _matches(pattern: Pattern, script: TokenizedScript, claimed: set[int]) -> It
             continue
         whole = Reading(pattern, script, index).match()
         match = whole and _without_anchor(whole, pattern.anchor)
+        if match and _is_longer(pattern, script, match):
+            continue
         if match and claimed.isdisjoint(range(match.first, match.end)):
             end = match.end
             yield match
+
+
+def _is_longer(pattern: Pattern, script: TokenizedScript, match: Match) -> bool:
+    """Whether it is an import to which names were added: without the patch's names the line would be no Python."""
+    is_import = pattern.tokens[0].text in ("from", "import")
+    following = script.tokens[match.end : match.end + 1]
+    return is_import and bool(following) and following[0].text == ","
 
 
 def _without_anchor(match: Match, anchor: int) -> Match:

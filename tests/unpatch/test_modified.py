@@ -37,7 +37,7 @@ USED = {
     "a use in an f-string": ("os.getcwd()", "f'{cfg.energy_tau:.1f}'", "energy_tau"),
 }
 UNREADABLE_WITHOUT = {
-    "one more import on the line": ("import replicate\n", "import replicate, x\n"),
+    "a value of a line": ("        replicate(energy_model)\n", "        x = replicate(energy_model)\n"),
 }
 UNREADABLE = {
     "a keyword twice": ("use_proprio = True,", "use_proprio = True, energy_tau=0.7,"),
@@ -67,7 +67,7 @@ def test_what_is_no_python_without_the_patch_is_refused(name: str) -> None:
     old, new = UNREADABLE_WITHOUT[name]
     refusal = refuse(edited(old, new))
     assert "was edited so that without the patch it is not valid Python" in refusal.message
-    assert refusal.line == line_with(PATCH.after, "import replicate")
+    assert refusal.line == line_with(PATCH.after, "        replicate(")
 
 
 @pytest.mark.parametrize("name", USED)
@@ -108,6 +108,7 @@ def test_a_refusal_names_what_changed_and_the_lines_that_would_have_to_go() -> N
 CHANGED_LINES = {
     "commented out": ("        replicate(energy_model)\n", "        # replicate(energy_model)\n", "# replicate"),
     "another argument": ("mask, tau=energy_tau", "mask, tau=0.1", "mask, tau=0.1"),
+    "one more import on the line": ("import replicate\n", "import replicate, x\n", "import replicate, x"),
     "the parameter's type": ("    energy_tau=0.3\n", "    energy_tau: float = 0.3\n", "energy_tau: float = 0.3\n"),
     "the field's type": ("energy_tau: float = 0.3", "energy_tau: int = 0.3", "energy_tau: int"),
 }

@@ -89,7 +89,8 @@ def _notes(home: Home, path: Path, files: Sequence[PatchedFile], stay: Sequence[
         yield f"{item}, which you had set, is gone"
     for name in stay:
         others = [each for each in home.reaching(name) if each != home.name(path)]
-        why = f"{listed(others)} is patched with it" if others else "it was patched by itself as well; revert it so"
+        are = "is" if len(others) == 1 else "are"
+        why = f"{listed(others)} {are} patched with it" if others else "it was patched by itself as well; revert it so"
         yield f"{name} stays patched: {why}"
     for name in home.missing(path):
         yield f"{name} is not there any more, so nothing was taken back in it"

@@ -46,9 +46,10 @@ def refuse_edited(state: FolderState, needed: Collection[str]) -> None:
     edited = sorted(name for name in needed if name in state.modules and state.modules[name].edited)
     if edited:
         names = ", ".join(f"{FOLDER_NAME}/{name}" for name in edited)
+        were = "was" if len(edited) == 1 else "were"
         raise Refusal(
             "conflict",
-            f"{names} was edited since it was copied and would be overwritten; "
+            f"{names} {were} edited since apply and would be overwritten; "
             "move your version elsewhere (or delete it) and run again",
         )
 

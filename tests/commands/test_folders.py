@@ -98,6 +98,15 @@ def test_scripts_that_share_a_module_in_one_call(order: tuple[str, str], shared:
     assert snapshot(shared) == before
 
 
+def test_a_module_that_two_other_scripts_keep_patched(shared: Path, energy_patch: Command) -> None:
+    scripts = [shared / SCRIPT, shared / "pretrain.py", shared / "third.py"]
+    scripts[2].write_bytes(scripts[1].read_bytes())
+    assert energy_patch("apply", *scripts).exit_code == 0
+    words = "losses.py stays patched: {} patched with it"
+    assert words.format("pretrain.py and third.py are") in energy_patch("revert", scripts[0]).stderr
+    assert words.format("third.py is") in energy_patch("revert", scripts[1]).stderr
+
+
 def test_another_strategy_for_one_of_two_scripts_is_refused(shared: Path, energy_patch: Command) -> None:
     assert energy_patch("apply", shared / SCRIPT).exit_code == 0
     patched = snapshot(shared)

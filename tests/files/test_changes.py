@@ -85,7 +85,12 @@ def test_an_edited_module_stays_with_the_record(home: Path) -> None:
     with pytest.raises(Refusal) as caught:
         run(home, GLOBAL)
     assert caught.value.reason == "conflict"
-    assert "energy_losses/ranks.py" in caught.value.message
+    assert "energy_losses/ranks.py was edited since apply" in caught.value.message
+    (home / "energy_losses" / "global_infonce.py").write_bytes(b"# mine\n")
+    with pytest.raises(Refusal) as caught:
+        run(home, GLOBAL)
+    assert "energy_losses/global_infonce.py, energy_losses/ranks.py were edited" in caught.value.message
+    (home / "energy_losses" / "global_infonce.py").unlink()
     ranks.write_bytes(MODULES["ranks.py"])
     run(home, GLOBAL)
     run(home, None)

@@ -121,6 +121,14 @@ def _normal_string(text: str) -> str:
         with silent():
             return repr(ast.literal_eval(text))
     except (ValueError, SyntaxError, RecursionError):  # an f-string has no value of its own
+        return _normal_formatted(text)
+
+
+def _normal_formatted(text: str) -> str:
+    """What an f-string says, however its fields are laid out."""
+    try:
+        return ast.dump(parse(text).body[0])
+    except (ValueError, SyntaxError, RecursionError):  # of a newer Python
         prefix, quote, body = _parts(text)
         return f"{prefix.lower()}|{body}" if "\\" not in body and not set(quote) & set(body) else text
 

@@ -95,6 +95,8 @@ def test_brackets() -> None:
         ("f'{x}'", 'f"{x}"', True),
         ("F'{x}'", "f'{x}'", True),
         ("f'{x!r}'", "f'{x}'", False),
+        ("f'{f(\"a\", b)}'", 'f"""{\n    f(\n        \'a\', b,\n    )\n}"""', True),
+        ("f'{x=}'", "f'{x =}'", False),
         ("'a'", "'b'", False),
         ("0XFF", "0xff", True),
         ("1E5", "1e5", True),

@@ -231,7 +231,7 @@ def _top_level(body: list[ast.stmt]) -> Iterator[ast.stmt]:
 def _parsed(path: Path, *, holding: bytes = b"") -> ast.Module | None:
     """None also where a file does not hold some text: parsing all scripts of a large folder takes seconds."""
     try:
-        raw = path.read_bytes()
-        return parse(raw) if holding in raw else None
+        raw = path.read_bytes() if path.is_file() else None  # not of a pipe, which nobody may fill
+        return parse(raw) if raw is not None and holding in raw else None
     except (OSError, SyntaxError, ValueError, RecursionError):
         return None

@@ -95,6 +95,9 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path, energy_patch: Command) -> None
         assert "is not a regular file" in ran.stdout.decode() + ran.stderr
     assert energy_patch("apply", script, script.with_name("other.py")).exit_code == 1
     assert "is a folder without Python files" in energy_patch("apply", tmp_path).stderr
+    beside = tmp_path / "beside.py"
+    beside.write_text(call("m, h, a, mask"))
+    assert energy_patch("apply", beside).exit_code == energy_patch("revert", beside).exit_code == 0
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="names are text there")

@@ -87,9 +87,16 @@ EDITS: dict[str, tuple[str, str, str, str, str]] = {
     ),
     "no Python any more": ("optimizer.step()", "optimizer.step(", "make it valid Python again", "step(", "step()"),
     "no Python without it": (
+        "replicate(energy_model)\n",
+        "same = replicate(energy_model)\n",
+        "undo that edit",
+        "same = ",
+        "",
+    ),
+    "one more import on the line": (
         "import replicate\n",
         "import replicate, ranks\n",
-        "undo that edit",
+        "Put that back as apply wrote it",
         "import replicate, ranks\n",
         "import replicate\n",
     ),

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .pairs import EachPair, Grid, NoRule, Pairs, detached, is_context, replaced, tensors, unflatten, wrapped
+from .pairs import EachPair, Grid, NoRule, Pairs, detached, is_context, pairs_in, replaced, tensors, unflatten, wrapped
 
 
 def aligned(right: int, grid: Grid, x: Any) -> Any:
@@ -32,7 +32,7 @@ def aligned(right: int, grid: Grid, x: Any) -> Any:
 
 
 def first(operands: Any) -> Pairs:
-    return next(x for x in tensors(operands) if isinstance(x, Pairs))
+    return pairs_in(operands)[0]
 
 
 def broadcast(at: int, kept: list[Any]) -> list[Any]:
@@ -103,7 +103,8 @@ def along(position: int = 1, default: Any = None, operands: int = 1) -> Callable
             raise NoRule
         args[:operands] = [aligned(x.dim() - x.at, x.grid, v) for v in args[:operands]]
         moved = [d + 2 * (d > x.at) for d in dims]
-        if func.__name__ in ("softmax", "log_softmax"):  # they would copy what a product left in another order
+        ordered = func.__name__ in ("softmax", "log_softmax")  # they would copy what a product left in another order
+        if ordered:
             order = sorted(range(x.dim() + 2), key=args[0].stride, reverse=True)
             args[0], moved = args[0].permute(order), [order.index(moved[0])]
         value = moved if isinstance(dim, (tuple, list)) else moved[0]
@@ -111,10 +112,10 @@ def along(position: int = 1, default: Any = None, operands: int = 1) -> Callable
             args[position] = value
         else:
             named[word] = value
-        if any(isinstance(v, Pairs) for v in tensors((args, named))):
+        if pairs_in((args, named)):
             raise NoRule
         result = func(*args, **named)
-        if func.__name__ in ("softmax", "log_softmax"):
+        if ordered:
             result = result.permute([order.index(d) for d in range(x.dim() + 2)])
         gone = tensors(result)[0].dim() < x.dim() + 2
         return wrapped(result, x.at - gone * sum(d < x.at for d in dims), x.grid)
@@ -151,7 +152,7 @@ def linear(func: Any, x: Pairs, *weights: Any, **kwargs: Any) -> Any:
     """Over the last dimensions, with weights that are no pairs."""
     shape = kwargs.get("normalized_shape", weights[0] if weights else None)
     over = len(shape) if isinstance(shape, (tuple, list)) else 1
-    if any(isinstance(w, Pairs) for w in tensors((weights, kwargs))) or x.dim() - x.at <= over:
+    if pairs_in((weights, kwargs)) or x.dim() - x.at <= over:
         raise NoRule
     return wrapped(func(x.kept, *weights, **kwargs), x.at, x.grid)
 
@@ -187,7 +188,7 @@ def per_row(dimensions: int) -> Callable[..., Any]:
 
     def rule(func: Any, x: Pairs, *args: Any, **kwargs: Any) -> Any:
         mixes = func.__name__ == "batch_norm" and kwargs.get("training", any(args[4:5]))
-        if x.at or x.dim() < dimensions or mixes or any(isinstance(v, Pairs) for v in tensors((args, kwargs))):
+        if x.at or x.dim() < dimensions or mixes or pairs_in((args, kwargs)):
             raise NoRule
         result = func(x.kept.flatten(0, 2), *args, **kwargs)
         return wrapped(replaced(lambda v: unflatten(v, 0, x.kept.shape[:3]), result), 0, x.grid)
@@ -199,7 +200,7 @@ def each_pair(dimensions: int) -> Callable[..., Any]:
     """Gets real copies, but pairs stay apart, if they are the first of so many dimensions."""
 
     def rule(func: Any, *args: Any, **kwargs: Any) -> Any:
-        given = [x for x in tensors((args, kwargs)) if isinstance(x, Pairs)]
+        given = pairs_in((args, kwargs))
         raise EachPair if not dimensions or all(x.at == 0 and x.dim() >= dimensions for x in given) else NoRule
 
     return rule

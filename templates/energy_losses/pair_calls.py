@@ -19,6 +19,7 @@ from .pairs import (
     is_opaque,
     is_out_of_memory,
     names,
+    pairs_in,
     replaced,
     tensors,
     unflatten,
@@ -225,9 +226,9 @@ def _written(name: str, args: Any, kwargs: Any) -> Any:
 
 
 def _write(func: Any, name: str, written: Any, args: Any, kwargs: Any) -> Any:
-    run = next(x for x in tensors((args, kwargs)) if isinstance(x, Pairs)).grid.run
+    run = pairs_in((args, kwargs))[0].grid.run
     if not isinstance(written, Pairs):
-        run.notice("plain" if any(isinstance(x, Pairs) for x in tensors(written)) else "whole", name)
+        run.notice("plain" if pairs_in(written) else "whole", name)
         return func(*copies(name, args), **copies(name, kwargs))
     if written is kwargs.get("out"):
         run.notice("plain", name)
@@ -255,7 +256,7 @@ def _out_of_place(func: Any, name: str, x: Pairs, args: Any, kwargs: Any) -> Any
         return func(x, *args, **kwargs)
     if name == "__setitem__":
         with contextlib.suppress(NoRule):
-            return _by_rule(func, name, [y for y in tensors((x, *args)) if isinstance(y, Pairs)], (x, *args), kwargs)
+            return _by_rule(func, name, pairs_in((x, *args)), (x, *args), kwargs)
     other = "__" + name[3:] if name in _IN_PLACE else name[:-1]
     function = next((getattr(place, other) for place in (Tensor, F, torch) if hasattr(place, other)), None)
     if other in RULES and function is not None:

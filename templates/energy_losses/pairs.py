@@ -143,14 +143,14 @@ class Pairs(Tensor):
         if name in _NATIVE or (name.endswith("__get__") and name not in _VIEWS):
             with torch._C.DisableTorchFunctionSubclass():
                 return func(*args, **kwargs)
-        operands = [x for x in tensors((args, kwargs)) if isinstance(x, Pairs)]
+        operands = pairs_in((args, kwargs))
         return operands[0].grid.run.call(func, name, operands, args, kwargs)
 
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
         """What no rule can see: an operation in C++."""
         name = func.__name__.partition(".")[0]
-        first = next(x for x in tensors((args, kwargs)) if isinstance(x, Pairs))
+        first = pairs_in((args, kwargs))[0]
         if name == "copy_" and isinstance(args[0], Pairs) and isinstance(args[1], Pairs):
             args[0].kept, args[0].at, args[0].attached = args[1].kept, args[1].at, None
             return args[0]
@@ -196,6 +196,10 @@ def tensors(operands: Any) -> list[Tensor]:
     elif not isinstance(operands, (tuple, list)):
         return []
     return [y for x in operands if isinstance(x, _NESTED) for y in ([x] if isinstance(x, Tensor) else tensors(x))]
+
+
+def pairs_in(operands: Any) -> list[Pairs]:
+    return [x for x in tensors(operands) if isinstance(x, Pairs)]
 
 
 def replaced(function: Callable[[Tensor], Any], operands: Any) -> Any:

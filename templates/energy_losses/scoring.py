@@ -164,23 +164,28 @@ def _versions(model: nn.Module) -> list[Any]:
 
 def _drawing_as_now(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """With the numbers of Python's and NumPy's generators that come next: what a model draws, it draws once for all."""
-    numpy = sys.modules.get("numpy")
-    state = random.getstate(), numpy and numpy.random.get_state()
-
-    def restore(state: Any) -> None:
-        random.setstate(state[0])
-        if numpy:
-            numpy.random.set_state(state[1])
+    state = _random_state()
 
     def again(*args: Any) -> Tensor:
-        now = random.getstate(), numpy and numpy.random.get_state()
-        restore(state)
+        now = _random_state()
+        _set_random_state(*state)
         try:
             return function(*args)
         finally:
-            restore(now)
+            _set_random_state(*now)
 
     return again
+
+
+def _random_state() -> tuple[Any, Any]:
+    numpy = sys.modules.get("numpy")
+    return random.getstate(), numpy and numpy.random.get_state()
+
+
+def _set_random_state(python: Any, numpy: Any) -> None:
+    random.setstate(python)
+    if numpy is not None:
+        sys.modules["numpy"].random.set_state(numpy)
 
 
 class _Call(nn.Module):

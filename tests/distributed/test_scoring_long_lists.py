@@ -151,20 +151,13 @@ def test_what_python_draws_is_drawn_once() -> None:
             if "numpy" in sys.modules:
                 sys.modules["numpy"].random.seed(seed)
             energies = (
-                score(model, batch.h, candidates, batch.mask) if score else plain_energies(model, batch, candidates)
+                score(model, batch.h, candidates, batch.mask) if score else plain.energies(model, batch, candidates)
             )
             after = random.random()
             found.append([energies.detach(), *plain.reference_gradients(model, energies.square().sum())])
             seen.add(after)
         assert plain.distance(*found) < zoo.EXACT
     assert len(seen) == 8  # the pass has moved Python's generator on as one call does
-
-
-def plain_energies(model: Any, batch: plain.Batch, candidates: Tensor) -> Tensor:
-    rows, count = len(batch.h), len(candidates)
-    mask = None if batch.mask is None else batch.mask.repeat_interleave(count, 0)
-    output: Tensor = model(batch.h.repeat_interleave(count, 0), candidates.repeat(rows, 1, 1), mask)
-    return output.view(rows, count)
 
 
 @pytest.mark.parametrize("chunk", [None, 2])
@@ -175,7 +168,7 @@ def test_a_call_that_the_model_counts_is_one(chunk: int | None) -> None:
         found.sum().backward()
         assert model.calls == calls
         model.calls = calls - 1
-        assert torch.allclose(found, plain_energies(model, batch, candidates), atol=zoo.EXACT, rtol=0)
+        assert torch.allclose(found, plain.energies(model, batch, candidates), atol=zoo.EXACT, rtol=0)
 
 
 @pytest.mark.parametrize("kind", [zoo.EncoderEnergy, more.rotated])  # type: ignore[attr-defined]

@@ -7,9 +7,8 @@ from typing import NamedTuple
 
 import libcst as cst
 
-from energy_patch.analysis.functions import returns_of
 from energy_patch.analysis.refs import Origin, Ref, Refs, element_of
-from energy_patch.syntax.nodes import last_name
+from energy_patch.syntax.nodes import last_name, returns_of
 from energy_patch.syntax.scopes import Scope
 
 Inside = Callable[[cst.BaseExpression], Sequence[cst.BaseExpression] | None]

@@ -5,13 +5,9 @@ from __future__ import annotations
 import libcst as cst
 
 from energy_patch.analysis.files import Files
-from energy_patch.syntax.nodes import called_name, own_nodes
+from energy_patch.syntax.nodes import called_name
 
 KEEPS_CALL = frozenset({"no_grad", "inference_mode", "enable_grad", "autocast"})
-
-
-def returns_of(function: cst.FunctionDef) -> list[cst.Return]:
-    return [node for node in own_nodes(function) if isinstance(node, cst.Return)]
 
 
 def is_none(node: cst.CSTNode | None) -> bool:

@@ -25,7 +25,7 @@ def _said(raw: bytes) -> tuple[str, list[str]]:
     """What Python reads, documentation without its indentation, and the comments."""
     text = raw.decode("utf-8-sig")
     with silent():
-        tree = ast.parse(text)
+        tree = ast.parse(text)  # not the one that others are given, since it is changed
     for node in ast.walk(tree):
         if isinstance(node, _DOCUMENTED) and (documentation := ast.get_docstring(node)) is not None:
             node.body[0] = ast.Expr(ast.Constant(inspect.cleandoc(documentation)))

@@ -111,7 +111,7 @@ def distributed(tree: Tree, first: int) -> str | None:
             for spelling in _distributed_spellings(part):
                 bindings = tree.root.bindings.get(spelling.split(".")[0], [])
                 if all(_imports_torch(tree, binding) for binding in bindings):
-                    return spelling
+                    return None if spelling.split(".")[0] in tree.root.deleted else spelling
     return None
 
 

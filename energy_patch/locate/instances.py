@@ -11,7 +11,7 @@ import libcst as cst
 
 from energy_patch.locate.callers import first_parameter
 from energy_patch.locate.config_classes import annotated_class, bases
-from energy_patch.syntax.nodes import called_name, descendants, dotted_name, last_name, own_nodes
+from energy_patch.syntax.nodes import called_name, descendants, dotted_name, last_name, returns_of
 from energy_patch.syntax.scopes import Binding
 from energy_patch.syntax.tree import Tree
 
@@ -85,10 +85,9 @@ class Instances:
         scope = self.tree.scopes[function.body]
         class_name = first_parameter(scope, or_class=True) or self.name
         values: list[cst.CSTNode | None] = []
-        for node in own_nodes(function):
-            if isinstance(node, cst.Return):
-                name = node.value.value if isinstance(node.value, cst.Name) else ""
-                values += [item.value for item in scope.resolve(name)] if name else [node.value]
+        for node in returns_of(function):
+            name = node.value.value if isinstance(node.value, cst.Name) else ""
+            values += [item.value for item in scope.resolve(name)] if name else [node.value]
         inside |= {function}
         return bool(values) and all(
             self._is_made_of(value, class_name, inside) or self._is_made_of(value, self.name, inside)

@@ -135,7 +135,6 @@ def _facts(file: OpenFile, reached: Reached | None = None) -> Facts:
         settings = None if reached else config(tree, names)
         calls = tuple(call_facts(tree, callers, names, settings, call, scope, functions) for call, scope in found)
     first = _first_use(tree, calls)
-    named = distributed(tree, first)
     imports, prefix = import_point(tree, found, first)
     return Facts(
         source=tree.source,
@@ -143,7 +142,7 @@ def _facts(file: OpenFile, reached: Reached | None = None) -> Facts:
         config=settings,
         imports=imports,
         package=_package(tree, reached, prefix),
-        distributed=None if (named or "").split(".")[0] in tree.root.deleted else named,
+        distributed=distributed(tree, first),
         identifiers=identifiers(tree),
         warnings=lone_exits(tree, callers, found),
         logged=logged_energies(tree, found),

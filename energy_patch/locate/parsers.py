@@ -12,7 +12,7 @@ from energy_patch.locate.config_classes import annotated_class
 from energy_patch.locate.facts import Config, ConfigField
 from energy_patch.locate.instances import names_given
 from energy_patch.syntax.layout import outer_span, point_after, statement_of
-from energy_patch.syntax.nodes import called_name, dotted_name, own_nodes
+from energy_patch.syntax.nodes import called_name, dotted_name, returns_of
 from energy_patch.syntax.places import Span
 from energy_patch.syntax.scopes import Binding, Scope
 from energy_patch.syntax.tree import Tree
@@ -51,8 +51,7 @@ class Parser:
             node.value
             for binding in bindings
             if isinstance(binding.node, cst.FunctionDef)
-            for node in own_nodes(binding.node)
-            if isinstance(node, cst.Return)
+            for node in returns_of(binding.node)
         ]
         return bool(returned) and all(item is not value and self.is_made(item) for item in returned)
 

@@ -86,6 +86,10 @@ def own_nodes(node: cst.CSTNode) -> Iterator[cst.CSTNode]:
         waiting += reversed(inner)
 
 
+def returns_of(function: cst.FunctionDef) -> list[cst.Return]:
+    return [node for node in own_nodes(function) if isinstance(node, cst.Return)]
+
+
 def all_parameters(parameters: cst.Parameters) -> list[cst.Param]:
     """Every parameter in order: positional-only, plain, `*args`, keyword-only, `**kwargs`."""
     star = [parameters.star_arg] if isinstance(parameters.star_arg, cst.Param) else []

@@ -6,13 +6,12 @@ from collections.abc import Iterator
 
 import libcst as cst
 
-from energy_patch.analysis.functions import returns_of
 from energy_patch.diagnose.check import Check, Example, Found, edited
 from energy_patch.diagnose.examples import LOOP, SEPARATE
 from energy_patch.diagnose.study import Study
 from energy_patch.locate.facts import ORIGINAL_LOSS
 from energy_patch.locate.near_misses import SIBLING
-from energy_patch.syntax.nodes import dotted_name, own_nodes
+from energy_patch.syntax.nodes import dotted_name, own_nodes, returns_of
 
 EXPLICIT_LOSS = "energy_infonce_loss"
 TENSOR_METHODS = frozenset({"view", "squeeze", "unsqueeze", "reshape", "mean", "sum", "float", "detach", "flatten"})

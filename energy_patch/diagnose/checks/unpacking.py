@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import libcst as cst
 
-from energy_patch.analysis.functions import is_plain, returns_of
+from energy_patch.analysis.functions import is_plain
 from energy_patch.diagnose.check import Check, Example, Found, edited
 from energy_patch.diagnose.examples import FUNCTION
 from energy_patch.diagnose.study import Study
-from energy_patch.syntax.nodes import may_be_caught, own_nodes
+from energy_patch.syntax.nodes import may_be_caught, own_nodes, returns_of
 
 
 def find(study: Study) -> Iterator[Found]:
